@@ -1,0 +1,82 @@
+// execute/model.h - a graph ready to run on one device, and the gate through which its weights arrive.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "base/clock.h"
+#include "catalog/manifest.h"
+#include "device/device.h"
+#include "message/infer.h"
+
+namespace cenote::execute {
+
+struct ByteRange {
+  uint64_t begin = 0;  // In the revision's range.
+  uint64_t end = 0;
+};
+
+// Says when weights may be read. Called by the computing thread only; implemented by load/.
+// Errors of the waits: kDeadlineExceeded; kUnavailable / kDataLoss when the bytes cannot be had any more.
+class WeightGate {
+ public:
+  virtual ~WeightGate() = default;
+  // All of it: nothing need be asked again for this run.
+  virtual bool complete() const = 0;
+  // Until every byte of `range` is on the device.
+  virtual absl::Status wait(ByteRange range, Instant deadline) = 0;
+  // Until the rows of a gather-only table are: row r is [table.begin + r x row_bytes, + row_bytes). Asks for their chunks
+  // ahead of everything else.
+  virtual absl::Status wait_rows(ByteRange table, uint64_t row_bytes, std::span<const int64_t> rows, Instant deadline) = 0;
+  // Whether transfers still go on: compute then leaves them a core.
+  virtual bool transferring() const = 0;
+};
+
+struct RunOptions {
+  Instant deadline = Instant::infinite_future();
+  WeightGate* gate = nullptr;  // Null: all weights are there.
+  // For calibration and bounds: called with each node's index before it runs. Costs time; null in service.
+  std::function<void(size_t node)> on_node;
+};
+
+struct RunStats {
+  Duration compute;  // Operators.
+  Duration wait;     // At the gate.
+};
+
+// Thread-compatible: one run at a time.
+class Model {
+ public:
+  virtual ~Model() = default;
+  virtual const Signature& signature() const = 0;
+  // Inputs in the signature's order. kInvalidArgument names the input, what came and what is expected (name, dtype, shape,
+  // count; every dynamic dimension must agree). Gate errors pass through. kInternal: an operator threw, with its name.
+  virtual absl::StatusOr<std::vector<Tensor>> run(const std::vector<Tensor>& inputs, const RunOptions& options,
+                                                  RunStats* stats) = 0;
+  // Runs once on zeros of the smallest shapes after the weights are there, so that kernels are warm.
+  virtual absl::Status warm_up() = 0;
+  // For bounds: per node, the end of the weights it and its predecessors need (prefix of the range).
+  virtual std::vector<uint64_t> node_weight_ends() const = 0;
+};
+
+struct EngineOptions {
+  int threads = 0;             // Of intra-operator parallelism; 0: cores - 1, at least 1.
+};
+
+// One per process: sets libtorch's thread count.
+class Engine {
+ public:
+  virtual ~Engine() = default;
+  // Tensors are views of `weights` (the revision's whole range; borrowed: must outlive the Model). Does not wait for bytes,
+  // except for tensors the graph mutates, which are copied at their first use through the gate.
+  // kUnimplemented names the operator that is not on the allow-list; kInvalidArgument: graph and manifest disagree.
+  virtual absl::StatusOr<std::unique_ptr<Model>> load(const Manifest& manifest, device::DeviceSpan weights) = 0;
+};
+absl::StatusOr<std::unique_ptr<Engine>> open_torch_engine(const EngineOptions& options);
+
+}  // namespace cenote::execute

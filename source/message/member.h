@@ -1,0 +1,107 @@
+// message/member.h - reports that daemons send the controller, and what it tells them.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/ids.h"
+#include "message/record.h"
+
+namespace cenote {
+
+enum class Role : uint8_t { kMemory = 1, kAgent = 2, kExecutor = 3, kController = 4, kRouter = 5, kSupervisor = 6 };
+std::string_view role_name(Role role);
+
+// How ready a revision is on a device. On the wire: append only.
+enum class Readiness : uint8_t { kNone = 0, kLoading = 1, kCached = 2, kMapped = 3, kResident = 4, kFailed = 5 };
+
+struct RevisionState {
+  Digest revision;
+  Readiness readiness = Readiness::kNone;
+  std::string error;  // With kFailed: why.
+};
+
+struct ExecutorReport {
+  std::string name;               // "agent-0/host:0"
+  std::string device;             // "host:0", "emulated:1", "cuda:0"
+  std::string address;            // host:port of its Inference service; empty while it starts.
+  Incarnation incarnation = 0;    // 0 while it is down.
+  int64_t pid = 0;
+  uint64_t rss_bytes = 0;
+  double cpu_seconds = 0;
+  uint32_t credits = 0;           // Requests it takes at once.
+  uint32_t running = 0;           // Queued or running now.
+  uint64_t served = 0;
+  uint64_t restarts = 0;
+  std::vector<RevisionState> revisions;
+};
+
+// A daemon's heartbeat. Fields beyond the first block are filled by the roles they concern.
+struct MemberReport {
+  std::string name;
+  Role role = Role::kMemory;
+  Incarnation incarnation = 0;
+  std::string address;            // host:port of its control service.
+  int64_t pid = 0;
+  uint64_t rss_bytes = 0;
+  double cpu_seconds = 0;
+  int64_t uptime_us = 0;
+  bool draining = false;
+  std::vector<std::string> notes; // Degradations worth showing, e.g. "huge pages: not available, using 4 KiB pages".
+
+  // Memory servers.
+  MemoryServerInfo memory;
+  bool inventory = false;              // True: `held` is all it holds. False: `held` was added since the last report.
+  std::vector<BlockRef> held;
+  std::vector<Digest> dropped;         // Gone since the last report.
+  uint64_t slabs_open = 0;
+  uint64_t grants_live = 0;
+
+  // Agents.
+  uint64_t cache_capacity_bytes = 0;
+  uint64_t cache_used_bytes = 0;
+  uint64_t cache_pinned_bytes = 0;
+  uint64_t fetched_bytes = 0;
+  uint64_t integrity_failures = 0;
+  std::vector<ExecutorReport> executors;
+
+  // Routers.
+  uint64_t outstanding = 0;
+  uint64_t queued = 0;
+  uint64_t routed = 0;
+  uint64_t refused = 0;
+  uint64_t retried = 0;
+};
+
+// One tag of one name.
+struct TagView {
+  std::string name;
+  std::string tag;
+  Digest revision;
+};
+
+// The controller's word to an agent: complete, replaces the previous one.
+struct Assignment {
+  uint64_t version = 0;
+  std::vector<RevisionRecord> revisions;               // All that this agent's devices may serve.
+  std::map<Digest, std::vector<std::string>> replicas; // Block -> names of memory servers holding it, preferred first.
+  std::vector<MemoryServerInfo> memory_servers;        // Live ones.
+  // Which revisions each device should have ready without being asked; in order of preference.
+  std::map<std::string, std::vector<Digest>> prefetch; // Device name -> revisions.
+  std::vector<Digest> evict;                           // Drop these from devices and cache now (once per version).
+};
+
+// The controller's word to a router: complete, replaces the previous one.
+struct ClusterView {
+  uint64_t version = 0;
+  std::vector<TagView> tags;
+  std::vector<Digest> revisions;                       // All deployed, also those without a tag.
+  std::map<Digest, std::string> revision_names;
+  std::vector<ExecutorReport> executors;               // Live ones.
+  std::map<Digest, std::vector<std::string>> allowed;  // Revision -> executor names; absent: all executors.
+};
+
+}  // namespace cenote

@@ -12,30 +12,13 @@
 #include "base/clock.h"
 #include "catalog/manifest.h"
 #include "device/device.h"
+#include "device/weight_gate.h"
 #include "message/infer.h"
 
 namespace cenote::execute {
 
-struct ByteRange {
-  uint64_t begin = 0;  // In the revision's range.
-  uint64_t end = 0;
-};
-
-// Says when weights may be read. Called by the computing thread only; implemented by load/.
-// Errors of the waits: kDeadlineExceeded; kUnavailable / kDataLoss when the bytes cannot be had any more.
-class WeightGate {
- public:
-  virtual ~WeightGate() = default;
-  // All of it: nothing need be asked again for this run.
-  virtual bool complete() const = 0;
-  // Until every byte of `range` is on the device.
-  virtual absl::Status wait(ByteRange range, Instant deadline) = 0;
-  // Until the rows of a gather-only table are: row r is [table.begin + r x row_bytes, + row_bytes). Asks for their chunks
-  // ahead of everything else.
-  virtual absl::Status wait_rows(ByteRange table, uint64_t row_bytes, std::span<const int64_t> rows, Instant deadline) = 0;
-  // Whether transfers still go on: compute then leaves them a core.
-  virtual bool transferring() const = 0;
-};
+using device::ByteRange;
+using device::WeightGate;
 
 struct RunOptions {
   Instant deadline = Instant::infinite_future();

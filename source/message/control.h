@@ -1,0 +1,90 @@
+// message/control.h - what people's tools ask of the controller, what it answers, and what it tells its members.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "base/clock.h"
+#include "base/ids.h"
+#include "message/member.h"
+#include "message/record.h"
+
+namespace cenote {
+
+// ---- controller -> member, on the Join stream; each replaces the one before it -----------------------------------------
+struct MemoryDirective {
+  uint64_t version = 0;
+  std::vector<Digest> drop;     // Delete these blocks (no revision needs them here).
+  bool send_inventory = false;  // Answer with a report whose `held` is complete.
+};
+struct Heartbeat {};            // The controller lives.
+struct DrainMember {};          // Take no more work, end when idle.
+struct Refused {                // The stream ends after it, e.g. another member has this name.
+  absl::Status status;
+};
+using Directive = std::variant<Assignment, ClusterView, MemoryDirective, Heartbeat, DrainMember, Refused>;
+
+// ---- deploy -------------------------------------------------------------------------------------------------------------
+struct DeployRequest {
+  std::string name;
+  std::string tag;                // Empty: "latest".
+  bool update = false;            // The name may exist.
+  std::vector<BlockRef> blocks;   // Weights, files and manifest; distinct.
+  std::string client;             // Who deploys, for people: "user@host pid 123".
+};
+struct BlockTargets {
+  uint32_t block = 0;                  // Index into DeployRequest::blocks.
+  std::vector<std::string> servers;    // Names of the memory servers to write it to.
+};
+struct DeployPlan {
+  uint64_t deploy = 0;
+  Duration lease;                      // Renew before it ends, or the deploy is forgotten.
+  std::vector<BlockTargets> send;      // A block the pool has enough replicas of is absent.
+  std::vector<MemoryServerInfo> servers;
+};
+struct DeployResult {
+  Digest digest;
+  std::string name;
+  std::string tag;
+  bool already_existed = false;
+};
+
+// ---- names --------------------------------------------------------------------------------------------------------------
+struct TagMove {
+  std::string name;
+  std::string tag;
+  Digest revision;
+  Digest previous;                     // Empty: it had none.
+};
+struct Removal {
+  std::vector<Digest> revisions;
+  uint64_t freed_bytes = 0;
+};
+
+// ---- what there is ------------------------------------------------------------------------------------------------------
+struct ModelInfo {
+  std::string name;
+  RevisionRecord record;               // Block lists only if asked for.
+  std::vector<std::string> tags;
+  uint64_t shared_bytes = 0;           // Also used by other revisions.
+  uint32_t replicas_min = 0;
+  std::vector<RevisionState> ready;    // One per device, in the order of `devices`.
+  std::vector<std::string> devices;
+};
+struct ClusterStatus {
+  std::string cluster;
+  std::vector<MemberReport> members;   // The controller itself included.
+  std::vector<MemberReport> lost;      // Seen before, silent now; last report.
+  uint64_t events = 0;                 // Applied to the catalogue.
+};
+
+// ---- memory servers, beside Grant and SlabInfo of record.h --------------------------------------------------------------
+struct SealResult {
+  uint64_t sealed_bytes = 0;
+  uint64_t deduplicated_bytes = 0;     // Already there.
+};
+
+}  // namespace cenote

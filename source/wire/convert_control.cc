@@ -1,0 +1,131 @@
+#include "wire/convert_control.h"
+
+#include "base/status.h"
+#include "wire/bounds.h"
+#include "wire/convert_list.h"
+#include "wire/convert_member.h"
+#include "wire/convert_record.h"
+
+namespace cenote::wire {
+
+void to_proto(const DeployRequest& request, v1::BeginDeployRequest* proto) {
+  proto->set_name(request.name);
+  proto->set_tag(request.tag);
+  proto->set_update(request.update);
+  write_list(request.blocks, proto->mutable_blocks());
+  proto->set_client(request.client);
+}
+
+absl::StatusOr<DeployRequest> from_proto(const v1::BeginDeployRequest& proto) {
+  CENOTE_RETURN_IF_ERROR(check_text("name", proto.name(), kNameBytesMax));
+  CENOTE_RETURN_IF_ERROR(check_text("tag", proto.tag(), kNameBytesMax));
+  CENOTE_RETURN_IF_ERROR(check_text("client", proto.client(), kNameBytesMax));
+  DeployRequest request{.name = proto.name(), .tag = proto.tag(), .update = proto.update(), .client = proto.client()};
+  CENOTE_RETURN_IF_ERROR(read_list("blocks to deploy", proto.blocks(), kBlocksMax, &request.blocks));
+  return request;
+}
+
+void to_proto(const BlockTargets& targets, v1::BlockTargets* proto) {
+  proto->set_block(targets.block);
+  write_names(targets.servers, proto->mutable_servers());
+}
+
+absl::StatusOr<BlockTargets> from_proto(const v1::BlockTargets& proto) {
+  BlockTargets targets{.block = proto.block()};
+  CENOTE_RETURN_IF_ERROR(read_names("servers of a block", proto.servers(), kServersPerBlockMax, &targets.servers));
+  return targets;
+}
+
+void to_proto(const DeployPlan& plan, v1::BeginDeployReply* proto) {
+  proto->set_deploy(plan.deploy);
+  proto->set_lease_us(plan.lease.us());
+  write_list(plan.send, proto->mutable_send());
+  write_list(plan.servers, proto->mutable_servers());
+}
+
+absl::StatusOr<DeployPlan> from_proto(const v1::BeginDeployReply& proto) {
+  DeployPlan plan{.deploy = proto.deploy()};
+  CENOTE_ASSIGN_OR_RETURN(plan.lease, duration_of("deploy lease", proto.lease_us()));
+  CENOTE_RETURN_IF_ERROR(read_list("blocks to send", proto.send(), kBlocksMax, &plan.send));
+  CENOTE_RETURN_IF_ERROR(read_list("memory servers", proto.servers(), kMembersMax, &plan.servers));
+  return plan;
+}
+
+void to_proto(const DeployResult& result, v1::CommitDeployReply* proto) {
+  proto->set_digest(digest_bytes(result.digest));
+  proto->set_name(result.name);
+  proto->set_tag(result.tag);
+  proto->set_already_existed(result.already_existed);
+}
+
+absl::StatusOr<DeployResult> from_proto(const v1::CommitDeployReply& proto) {
+  CENOTE_RETURN_IF_ERROR(check_text("name", proto.name(), kNameBytesMax));
+  CENOTE_RETURN_IF_ERROR(check_text("tag", proto.tag(), kNameBytesMax));
+  DeployResult result{.name = proto.name(), .tag = proto.tag(), .already_existed = proto.already_existed()};
+  CENOTE_ASSIGN_OR_RETURN(result.digest, digest_of("deployed digest", proto.digest()));
+  return result;
+}
+
+void to_proto(const TagMove& move, v1::TagReply* proto) {
+  proto->set_name(move.name);
+  proto->set_tag(move.tag);
+  proto->set_revision(digest_bytes(move.revision));
+  proto->set_previous(digest_bytes(move.previous));
+}
+
+absl::StatusOr<TagMove> from_proto(const v1::TagReply& proto) {
+  CENOTE_RETURN_IF_ERROR(check_text("name", proto.name(), kNameBytesMax));
+  CENOTE_RETURN_IF_ERROR(check_text("tag", proto.tag(), kNameBytesMax));
+  TagMove move{.name = proto.name(), .tag = proto.tag()};
+  CENOTE_ASSIGN_OR_RETURN(move.revision, digest_of("tagged revision", proto.revision()));
+  CENOTE_ASSIGN_OR_RETURN(move.previous, digest_of("previous revision", proto.previous(), true));
+  return move;
+}
+
+void to_proto(const Removal& removal, v1::RemoveReply* proto) {
+  write_digests(removal.revisions, proto->mutable_revisions());
+  proto->set_freed_bytes(removal.freed_bytes);
+}
+
+absl::StatusOr<Removal> from_proto(const v1::RemoveReply& proto) {
+  Removal removal{.freed_bytes = proto.freed_bytes()};
+  CENOTE_RETURN_IF_ERROR(read_digests("removed revisions", proto.revisions(), kRevisionsMax, &removal.revisions));
+  return removal;
+}
+
+void to_proto(const ModelInfo& model, v1::ModelInfo* proto) {
+  proto->set_name(model.name);
+  to_proto(model.record, proto->mutable_record());
+  write_names(model.tags, proto->mutable_tags());
+  proto->set_shared_bytes(model.shared_bytes);
+  proto->set_replicas_min(model.replicas_min);
+  write_list(model.ready, proto->mutable_ready());
+  write_names(model.devices, proto->mutable_devices());
+}
+
+absl::StatusOr<ModelInfo> from_proto(const v1::ModelInfo& proto) {
+  CENOTE_RETURN_IF_ERROR(check_text("model name", proto.name(), kNameBytesMax));
+  ModelInfo model{.name = proto.name(), .shared_bytes = proto.shared_bytes(), .replicas_min = proto.replicas_min()};
+  CENOTE_ASSIGN_OR_RETURN(model.record, from_proto(proto.record()));
+  CENOTE_RETURN_IF_ERROR(read_names("tags", proto.tags(), kRevisionsMax, &model.tags));
+  CENOTE_RETURN_IF_ERROR(read_list("readiness", proto.ready(), kMembersMax, &model.ready));
+  CENOTE_RETURN_IF_ERROR(read_names("devices", proto.devices(), kMembersMax, &model.devices));
+  return model;
+}
+
+void to_proto(const ClusterStatus& status, v1::ClusterReply* proto) {
+  proto->set_cluster(status.cluster);
+  write_list(status.members, proto->mutable_members());
+  write_list(status.lost, proto->mutable_lost());
+  proto->set_events(status.events);
+}
+
+absl::StatusOr<ClusterStatus> from_proto(const v1::ClusterReply& proto) {
+  CENOTE_RETURN_IF_ERROR(check_text("cluster", proto.cluster(), kNameBytesMax));
+  ClusterStatus status{.cluster = proto.cluster(), .events = proto.events()};
+  CENOTE_RETURN_IF_ERROR(read_list("members", proto.members(), kMembersMax, &status.members));
+  CENOTE_RETURN_IF_ERROR(read_list("lost members", proto.lost(), kMembersMax, &status.lost));
+  return status;
+}
+
+}  // namespace cenote::wire

@@ -1,0 +1,18 @@
+#include "wire/grpc_log.h"
+
+#include <grpc/support/log.h>
+
+#include <mutex>
+
+#include "base/log.h"
+
+namespace cenote::wire {
+
+void quiet_grpc_log() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    gpr_set_log_function([](gpr_log_func_args* line) { LOG_DEBUG("grpc: {} ({}:{})", line->message, line->file, line->line); });
+  });
+}
+
+}  // namespace cenote::wire

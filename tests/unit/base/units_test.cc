@@ -1,0 +1,88 @@
+// Goal: ids, hashes, units, names and random numbers mean the same on every machine and refuse what is not one of them.
+#include "base/units.h"
+
+#include <gtest/gtest.h>
+
+#include "base/hash.h"
+#include "base/ids.h"
+#include "base/nearest.h"
+#include "base/rng.h"
+#include "base/status.h"
+
+namespace cenote {
+namespace {
+
+TEST(Units, sizes_read_as_people_write_them) {
+  EXPECT_EQ(*parse_bytes("512"), 512u);
+  EXPECT_EQ(*parse_bytes("64 KiB"), 64u << 10);
+  EXPECT_EQ(*parse_bytes("1.5GiB"), 3ull << 29);
+  EXPECT_EQ(*parse_bytes(" 2GB "), 2'000'000'000u);
+}
+
+TEST(Units, what_is_not_a_size_is_refused_with_a_remedy) {
+  for (const char* text : {"", "GiB", "-1", "1 gib", "1e400 B", "99999999999 TiB", "1 2", "nan", "0x10"}) {
+    const auto parsed = parse_bytes(text);
+    ASSERT_FALSE(parsed.ok()) << text;
+    EXPECT_NE(parsed.status().message().find("8 MiB"), std::string::npos);
+  }
+}
+
+TEST(Units, durations_need_their_unit) {
+  EXPECT_EQ(parse_duration("250ms")->ns, 250'000'000);
+  EXPECT_EQ(parse_duration("2min")->ns, 120'000'000'000);
+  for (const char* text : {"", "5", "5 sec", "-1s", "1e300h"}) EXPECT_FALSE(parse_duration(text).ok()) << text;
+}
+
+TEST(Clock, adding_to_the_far_future_stays_there) {
+  EXPECT_EQ(Instant::infinite_future() + Duration::from_seconds(1), Instant::infinite_future());
+  EXPECT_EQ((Instant{5} + Duration{7}) - Instant{2}, Duration{10});
+}
+
+TEST(Hash, the_two_hashes_give_their_published_values) {
+  EXPECT_EQ(sha256(as_bytes("abc")).hex(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  EXPECT_EQ(xxh3_64({}), 0x2d06800538d394c2ull);
+  Sha256 streamed;
+  streamed.update(as_bytes("a"));
+  streamed.update(as_bytes("bc"));
+  EXPECT_EQ(streamed.finish(), sha256(as_bytes("abc")));
+}
+
+TEST(Ids, a_digest_survives_its_text_and_refuses_others) {
+  const Digest digest = sha256(as_bytes("x"));
+  EXPECT_EQ(*Digest::from_hex(digest.hex()), digest);
+  EXPECT_FALSE(Digest::from_hex("abc").ok());
+  EXPECT_FALSE(Digest::from_hex(std::string(64, 'g')).ok());
+}
+
+TEST(Rng, a_seed_gives_the_same_sequence_everywhere) {
+  Rng rng(1);
+  EXPECT_EQ(rng.next(), 0xb3f2af6d0fc710c5ull);
+  EXPECT_EQ(rng.next(), 0x853b559647364ceaull);
+  for (int i = 0; i < 1000; ++i) EXPECT_LT(rng.below(7), 7u);
+}
+
+TEST(Status, every_code_has_the_exit_code_of_the_design) {
+  EXPECT_EQ(exit_code(absl::StatusCode::kOk), 0);
+  EXPECT_EQ(exit_code(absl::StatusCode::kInvalidArgument), 2);
+  EXPECT_EQ(exit_code(absl::StatusCode::kUnavailable), 3);
+  EXPECT_EQ(exit_code(absl::StatusCode::kNotFound), 4);
+  EXPECT_EQ(exit_code(absl::StatusCode::kDataLoss), 5);
+  EXPECT_EQ(exit_code(absl::StatusCode::kResourceExhausted), 6);
+  EXPECT_EQ(exit_code(absl::StatusCode::kPermissionDenied), 7);
+  EXPECT_EQ(exit_code(absl::StatusCode::kDeadlineExceeded), 124);
+  EXPECT_EQ(exit_code(absl::StatusCode::kCancelled), 130);
+  EXPECT_EQ(exit_code(absl::StatusCode::kInternal), 1);
+}
+
+TEST(Nearest, a_typing_error_finds_its_name_and_nonsense_finds_none) {
+  EXPECT_EQ(edit_distance("kitten", "sitting"), 3u);
+  EXPECT_EQ(edit_distance("prot", "port"), 1u);  // Swapped neighbours are one edit.
+  EXPECT_EQ(edit_distance("", "abc"), 3u);
+  const std::vector<std::string> names = {"port", "host", "capacity"};
+  EXPECT_EQ(nearest_name("capactiy", names), "capacity");
+  EXPECT_EQ(nearest_name("zzzzzzzz", names), "");
+  EXPECT_EQ(nearest_name(std::string(1000, 'p'), names), "");
+}
+
+}  // namespace
+}  // namespace cenote

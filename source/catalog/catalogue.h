@@ -1,0 +1,91 @@
+// catalog/catalogue.h - revisions, names, tags and replicas. Changed only by apply(): the same events in the same order give the
+// same catalogue, on every machine. No I/O. Thread-compatible. References and pointers are valid until the next apply().
+#pragma once
+
+#include <map>
+#include <set>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "catalog/events.h"
+#include "catalog/names.h"
+#include "message/member.h"
+
+namespace cenote {
+
+inline constexpr size_t kTagHistoryMax = 64;  // Older targets of a tag are forgotten.
+
+struct TagState {
+  Digest revision;
+  std::vector<Digest> history;          // Previous targets, newest last, none twice in a row.
+  bool operator==(const TagState&) const = default;
+};
+
+struct RevisionEntry {
+  RevisionRecord record;                // `name` is the first of `names`.
+  std::map<std::string, int64_t> names; // Name -> when it was deployed under it, wall clock us.
+};
+
+struct BlockState {
+  uint32_t size_bytes = 0;
+  uint32_t references = 0;              // Revisions that need it, counted once each.
+  std::set<std::string> servers;        // Holders, by name.
+};
+
+class Catalogue {
+ public:
+  // kInvalidArgument, kNotFound, kAlreadyExists or kFailedPrecondition leave it unchanged.
+  absl::Status apply(const CatalogueEvent& event);
+
+  // Null: no such revision.
+  const RevisionRecord* find(const Digest& revision) const;
+  // What a name, tag or digest prefix means. kNotFound names the nearest; kInvalidArgument: the prefix fits several.
+  absl::StatusOr<Digest> resolve(const ModelRef& ref) const;
+  absl::StatusOr<Digest> resolve(std::string_view text) const;  // Parses first.
+
+  const std::map<Digest, RevisionEntry>& revisions() const { return revisions_; }
+  // By name, then tag.
+  const std::map<std::string, std::map<std::string, TagState>>& tags() const { return tags_; }
+  const TagState* tag(std::string_view name, std::string_view tag) const;
+  std::vector<TagView> tag_views() const;
+  std::vector<std::string> names() const;                       // Of revisions; sorted.
+  std::vector<std::string> tags_of(std::string_view name, const Digest& revision) const;
+
+  const std::map<Digest, BlockState>& blocks() const { return blocks_; }
+  std::vector<std::string> replicas(const Digest& block) const;  // Servers, sorted; empty if none or unknown.
+  uint32_t references(const Digest& block) const;
+  std::vector<BlockRef> held_by(std::string_view server) const;
+  // Blocks that servers hold and no revision needs.
+  std::vector<BlockRef> unreferenced() const;
+  // Blocks that only this revision needs: what its removal frees.
+  std::vector<BlockRef> only_needed_by(const Digest& revision) const;
+
+  // Events that make this catalogue from an empty one: a snapshot.
+  std::vector<CatalogueEvent> as_events() const;
+  // Over as_events(): equal for equal catalogues.
+  Digest fingerprint() const;
+  uint64_t applied() const { return applied_; }                 // Events since construction.
+
+ private:
+  absl::Status apply_one(const RevisionSealed& event);
+  absl::Status apply_one(const TagMoved& event);
+  absl::Status apply_one(const TagRemoved& event);
+  absl::Status apply_one(const RevisionRemoved& event);
+  absl::Status apply_one(const ReplicasAdded& event);
+  absl::Status apply_one(const ReplicasLost& event);
+  void drop_replica(std::map<Digest, BlockState>::iterator block, const std::string& server);
+
+  std::map<Digest, RevisionEntry> revisions_;
+  std::map<std::string, std::map<std::string, TagState>> tags_;
+  std::map<Digest, BlockState> blocks_;
+  std::map<std::string, std::set<Digest>> held_;  // Server -> blocks; the inverse of BlockState::servers.
+  uint64_t applied_ = 0;
+};
+
+// Distinct blocks of a revision: weights, files and manifest.
+std::vector<BlockRef> distinct_blocks(const RevisionRecord& record);
+
+}  // namespace cenote

@@ -1,8 +1,9 @@
 // wire/controller_link.h - a daemon's Join: reports up, directives down, for as long as the daemon lives. Reconnects by itself, from
 // 50 ms up to 1 s apart; while the controller is away reports are kept as below and the daemon goes on serving.
 //
-// on_directive and on_disconnected come on gRPC's threads, one at a time, on_connected on the link's own; none may block. on_connected is called before each connection's first
-// message: the daemon then calls report() with everything a new controller must know (a memory server: inventory = true).
+// on_directive and on_disconnected come on gRPC's threads, one at a time, on_connected on the link's own; none may block.
+// on_connected is called when a connection is begun: the daemon then calls report() with everything a new controller must know (a
+// memory server: inventory = true).
 // Thread-safe. Destroying the link ends the stream and waits until no callback runs.
 #pragma once
 

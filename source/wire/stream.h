@@ -80,7 +80,7 @@ class StreamCore : public Stream<Out>, public std::enable_shared_from_this<Strea
   absl::Status send(Out message) override { return enqueue(-1, std::move(message)); }
   absl::Status send_latest(int slot, Out message) override { return enqueue(slot, std::move(message)); }
 
-  void close(absl::Status status) override {
+  void close(absl::Status status = absl::OkStatus()) override {
     const std::lock_guard lock(mutex_);
     if (closing_ || broken_) return;
     closing_ = true;

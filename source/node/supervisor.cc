@@ -34,7 +34,7 @@ void Supervisor::step(Instant now, std::span<const SupervisorEvent> events, Acti
   for (auto& [name, state] : children_) {
     if (state.pid != 0 || state.start_due > now) continue;
     state.start_due = Instant::infinite_future();
-    actions.push_back(StartChild{name});
+    actions.emplace_back(StartChild{name});
   }
 }
 
@@ -44,9 +44,9 @@ void Supervisor::handle(Instant now, const ChildStarted& event, Actions& actions
   ChildState& state = found->second;
   state.pid = event.pid;
   state.started = now;
-  actions.push_back(ChildChanged{event.name});
+  actions.emplace_back(ChildChanged{event.name});
   // A start that was under way when the stop began: its stage may have been signalled already.
-  if (stopping()) actions.push_back(SignalChild{event.pid, SIGTERM});
+  if (stopping()) actions.emplace_back(SignalChild{event.pid, SIGTERM});
 }
 
 void Supervisor::handle(Instant now, const ChildNotStarted& event, Actions& actions) {
@@ -54,7 +54,7 @@ void Supervisor::handle(Instant now, const ChildNotStarted& event, Actions& acti
   CENOTE_CHECK(found != children_.end() && found->second.pid == 0);
   found->second.last_exit = absl::StrCat("not started: ", event.status.message());
   schedule_start(now, found->second);
-  actions.push_back(ChildChanged{event.name});
+  actions.emplace_back(ChildChanged{event.name});
 }
 
 void Supervisor::handle(Instant now, const ChildExited& event, Actions& actions) {
@@ -65,7 +65,7 @@ void Supervisor::handle(Instant now, const ChildExited& event, Actions& actions)
   state.pid = 0;
   state.last_exit = event.how;
   schedule_start(now, state);
-  actions.push_back(ChildChanged{found->first});
+  actions.emplace_back(ChildChanged{found->first});
 }
 
 void Supervisor::schedule_start(Instant now, ChildState& state) {
@@ -96,7 +96,7 @@ void Supervisor::advance_stop(Instant now, Actions& actions) {
   while (!done_ && stage_ended()) {
     if (stage_ + 1 == static_cast<int>(kStopOrder.size())) {
       done_ = true;
-      actions.push_back(StopDone{});
+      actions.emplace_back(StopDone{});
       return;
     }
     ++stage_;
@@ -112,7 +112,7 @@ void Supervisor::advance_stop(Instant now, Actions& actions) {
 
 void Supervisor::signal_stage(int signal, Actions& actions) const {
   for (const auto& [name, state] : children_) {
-    if (state.child.role == kStopOrder[stage_] && state.pid != 0) actions.push_back(SignalChild{state.pid, signal});
+    if (state.child.role == kStopOrder[stage_] && state.pid != 0) actions.emplace_back(SignalChild{state.pid, signal});
   }
 }
 

@@ -21,7 +21,7 @@ namespace cenote::fabric {
 using Tag = uint64_t;  // The caller's; handed back in the Completion.
 
 // What peers may do to a region. Local use as source and target of one's own operations is always allowed.
-enum class Access : uint8_t { kLocal = 0, kRemoteRead = 1, kRemoteWrite = 2 };
+enum class Access : uint8_t { kLocal = 0, kRemoteRead = 1, kRemoteWrite = 2, kRemoteReadWrite = 3 };
 
 // What a peer needs to name a region: the provider's key, and the base that FI_MR_VIRT_ADDR providers add (else 0).
 struct RegionKey {
@@ -33,7 +33,12 @@ struct RegionKey {
 struct Address {
   std::string provider;
   std::string bytes;
+  bool operator==(const Address&) const = default;
 };
+inline constexpr size_t kAddressBytesMax = 256;
+
+// "tcp;ofi_rxm 10.0.0.1:7711"; for messages and logs. Any bytes: what is not a socket address is shown in hexadecimal.
+std::string describe(const Address& address);
 
 // Registered bytes, borrowed; unregistered on destruction, after which remote operations on it fail. Must outlive every
 // transfer in it.
@@ -63,17 +68,37 @@ struct Completion {
   absl::StatusCode code = absl::StatusCode::kOk;
 };
 
+inline constexpr uint64_t kTransferBytesMax = 1ull << 30;    // One read or write.
+inline constexpr size_t kOperationsPerEndpointMax = 256;     // In flight; one more is kResourceExhausted.
+inline constexpr size_t kOperationsPerTransportMax = 4096;   // Over all its endpoints.
+
+// Counted since the Transport was opened. Bytes count operations that completed with kOk.
+struct FabricStats {
+  uint64_t reads = 0;
+  uint64_t writes = 0;
+  uint64_t read_bytes = 0;
+  uint64_t written_bytes = 0;
+  uint64_t failed = 0;             // Operations that ended in kUnavailable or kDeadlineExceeded.
+  uint64_t deadlines = 0;          // Those among them whose own deadline passed.
+  uint64_t endpoints_broken = 0;
+  uint64_t refused = 0;            // Errors at the serving side: bad keys, ranges, peers that vanished.
+};
+
 // A connection to one peer. One per target server, so that one bad access breaks nobody else's transfers.
 class Endpoint {
  public:
   virtual ~Endpoint() = default;  // Completions of operations still in flight are not delivered; their bytes are safe after.
-  // Equal sizes required (CENOTE_CHECK), 1 byte to 1 GiB. Never blocks. `deadline` is this operation's.
-  // Ok: exactly one Completion will carry `tag`. kResourceExhausted: poll and post again; no Completion.
-  // kUnavailable: the endpoint is broken; no Completion.
+  // Equal sizes required (CENOTE_CHECK), 1 byte to 1 GiB, inside the local region. Never blocks. `deadline` is this
+  // operation's. Ok: exactly one Completion will carry `tag`; an operation that the provider cannot take yet (it is
+  // connecting, its queue is full) waits here, so there is no need to post it again.
+  // kResourceExhausted: kOperationsPer*Max are in flight; poll and post again; no Completion.
+  // kUnavailable: the endpoint is broken; no Completion. kInvalidArgument: above transfer_bytes_max(); no Completion.
   virtual absl::Status read(RemoteSpan source, LocalSpan target, Tag tag, Instant deadline) = 0;
   // A write completion does not prove that the target accepted the bytes (tcp): commit with a checksum.
   virtual absl::Status write(RemoteSpan target, LocalSpan source, Tag tag, Instant deadline) = 0;
+  // One operation ended in an error, so this endpoint is closed for good. Those still in flight end in kUnavailable.
   virtual bool broken() const = 0;
+  // Accepted and not yet handed out by poll().
   virtual size_t in_flight() const = 0;
 };
 
@@ -93,15 +118,22 @@ class Transport {
   virtual void wait(Duration at_most) = 0;
   // Ends a wait() in progress or the next one. Any thread.
   virtual void wake() = 0;
+  // The largest read or write this provider takes in one operation; at most kTransferBytesMax.
+  virtual uint64_t transfer_bytes_max() const { return kTransferBytesMax; }
+  virtual FabricStats stats() const { return {}; }
 };
 
 struct TransportOptions {
   std::string provider;               // "" = first available of efa, verbs;ofi_rxm, tcp;ofi_rxm. "loopback" = in-process.
   std::string bind_address = "127.0.0.1";  // Host or IP of the interface.
   uint16_t port = 0;                  // 0: chosen by the provider.
+  // A peer that takes no operation for this long (absent, stopped, unreachable) breaks its endpoint with kUnavailable; an
+  // operation's own deadline may come first.
+  Duration connect_timeout = Duration::from_seconds(5);
 };
 
-// kUnimplemented names the provider asked for and those present; kAlreadyExists: the port is taken.
+// kUnimplemented names the provider asked for and those present; kAlreadyExists: the port is taken; kInvalidArgument: the
+// bind address is not this host's.
 absl::StatusOr<std::unique_ptr<Transport>> open_transport(const TransportOptions& options);
 
 }  // namespace cenote::fabric

@@ -1,0 +1,108 @@
+// node/client.h - keeps each request until it is answered: sends it through a router, and when that router or the executor
+// is lost, sends it again by the same id through another, until its deadline. Executors drop what they have seen (design section 6).
+// A state machine: step(now, events) -> actions; no I/O, clock or threads. wire/client.cc feeds it sessions.
+//
+// A request whose payload is small goes to a router whole. A larger one goes as a header; the router answers with a ticket, and
+// the payload goes straight to the executor it names. What comes back as kUnavailable is tried again with back-off; any other
+// status is the answer.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <set>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "base/clock.h"
+#include "base/ids.h"
+#include "message/infer.h"
+
+namespace cenote::node {
+
+// ---- events -------------------------------------------------------------------------------------------------------------
+struct ClientSubmit { RequestId id; Instant deadline; uint64_t payload_bytes = 0; };  // The id must not be under way.
+struct ClientCancel { RequestId id; };
+struct RouterUp { size_t router = 0; uint32_t credits = 0; };     // Its Welcome came.
+struct RouterCredits { size_t router = 0; uint32_t credits = 0; };
+struct RouterDown { size_t router = 0; absl::Status why; };
+struct ExecutorUp { std::string address; Incarnation incarnation = 0; };
+struct ExecutorDown { std::string address; absl::Status why; };   // Also: it could not be reached.
+struct TicketCame { size_t router = 0; Ticket ticket; };
+struct ReplyCame { RequestId id; absl::Status status; };          // From wherever.
+using ClientEvent = std::variant<ClientSubmit, ClientCancel, RouterUp, RouterCredits, RouterDown, ExecutorUp, ExecutorDown, TicketCame,
+                                 ReplyCame>;
+
+// ---- actions ------------------------------------------------------------------------------------------------------------
+struct SendToRouter { size_t router = 0; RequestId id; bool header_only = false; Duration budget; };
+struct OpenExecutor { std::string address; };                     // Answered by ExecutorUp or ExecutorDown.
+struct SendToExecutor { std::string address; RequestId id; Digest revision; Duration budget; };
+struct CancelAtRouter { size_t router = 0; RequestId id; };
+// The request is over. `status` is the reply's; if it is not from a reply: kDeadlineExceeded or kCancelled, or kUnavailable kept
+// until the deadline came, each saying what was tried last.
+struct ClientDone { RequestId id; absl::Status status; bool replied = false; };
+using ClientAction = std::variant<SendToRouter, OpenExecutor, SendToExecutor, CancelAtRouter, ClientDone>;
+
+class RequestKeeper {
+ public:
+  explicit RequestKeeper(size_t routers);
+
+  // Appends to `actions`. Instants must not go backwards.
+  void step(Instant now, std::span<const ClientEvent> events, std::vector<ClientAction>& actions);
+  Instant next_deadline() const;
+  size_t under_way() const { return requests_.size(); }
+
+  static constexpr Duration kRetryMin = Duration::from_ms(5);
+  static constexpr Duration kRetryMax = Duration::from_ms(500);
+
+ private:
+  enum class State : uint8_t { kWaiting, kAtRouter, kAwaitingExecutor, kAtExecutor };
+  struct Request {
+    Instant deadline;
+    uint64_t payload_bytes = 0;
+    State state = State::kWaiting;
+    Instant not_before;             // While waiting: back-off.
+    Duration backoff = kRetryMin;
+    size_t router = 0;              // Where it is, or was last.
+    bool tried = false;             // `router` means something.
+    std::string executor;           // With a ticket.
+    Digest revision;
+    Incarnation incarnation = 0;
+    absl::Status last;              // Why the last try failed.
+    uint32_t tries = 0;
+  };
+  struct Router {
+    bool up = false;
+    uint32_t credits = 0;
+    uint32_t outstanding = 0;
+    absl::Status why;
+  };
+  using Requests = std::map<RequestId, Request>;
+  using Actions = std::vector<ClientAction>;
+
+  void handle(Instant now, const ClientSubmit& event, Actions& actions);
+  void handle(Instant now, const ClientCancel& event, Actions& actions);
+  void handle(Instant now, const RouterUp& event, Actions& actions);
+  void handle(Instant now, const RouterCredits& event, Actions& actions);
+  void handle(Instant now, const RouterDown& event, Actions& actions);
+  void handle(Instant now, const ExecutorUp& event, Actions& actions);
+  void handle(Instant now, const ExecutorDown& event, Actions& actions);
+  void handle(Instant now, const TicketCame& event, Actions& actions);
+  void handle(Instant now, const ReplyCame& event, Actions& actions);
+
+  void leave_router(Request& request);
+  void retry(Instant now, Request& request, const absl::Status& why);
+  void finish(Requests::iterator it, absl::Status status, bool replied, Actions& actions);
+  void send_waiting(Instant now, Actions& actions);
+  void expire(Instant now, Actions& actions);
+  bool choose_router(const Request& request, size_t& router) const;
+  absl::Status deadline_status(const Request& request) const;
+
+  std::vector<Router> routers_;
+  std::map<std::string, Incarnation> executors_;  // Connected ones.
+  Requests requests_;
+};
+
+}  // namespace cenote::node

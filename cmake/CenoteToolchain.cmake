@@ -21,3 +21,7 @@ if(CENOTE_SANITIZE)
   add_compile_options(-fsanitize=${CENOTE_SANITIZE} -fno-sanitize-recover=all -g1)
   add_link_options(-fsanitize=${CENOTE_SANITIZE})
 endif()
+# Coverage in every room, or the fuzzers would search blindly.
+if(CENOTE_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()

@@ -1,0 +1,147 @@
+#!/usr/bin/env bash
+# Sets up, builds and runs every test of Cenote. CI calls this and nothing else.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+root=$PWD
+# shellcheck source=third_party/progress.sh
+. third_party/progress.sh
+
+usage() {
+  cat <<'HELP'
+tests/run.sh [--setup-only] [--long] [--only NAME]...
+
+Installs what is missing (third_party/install.sh), builds, and runs all tests. Each step's log lies in build/logs/tests.
+
+  --setup-only   install only
+  --long         fuzz each target for five minutes, and run the unit tests under the address and the thread sanitizer too
+  --only NAME    only these tests, with the builds they need: tidy, unit, python, integration, fuzz, asan, tsan (tsan implies --long)
+  --help         this text
+
+Exit code: 0 all passed, 1 a test or a build failed, 2 usage. The last line is "N passed, N failed[, N skipped]".
+
+Example: ./tests/run.sh --only tidy --only unit
+HELP
+}
+
+only=() long="" setup_only=""
+while [ $# -gt 0 ]; do
+  case $1 in
+    --setup-only) setup_only=yes ;;
+    --long) long=yes ;;
+    --only)
+      case ${2-} in
+        tidy | unit | python | integration | fuzz | asan) only+=("$2") ;;
+        tsan) only+=(tsan) long=yes ;;
+        *) echo "run.sh: --only '${2-}': use tidy, unit, python, integration, fuzz, asan or tsan" >&2; exit 2 ;;
+      esac
+      shift ;;
+    --help | -h) usage; exit 0 ;;
+    *) echo "run.sh: unknown option '$1'; see --help" >&2; exit 2 ;;
+  esac
+  shift
+done
+wants() { [ "${#only[@]}" -eq 0 ] || [[ " ${only[*]} " == *" $1 "* ]]; }
+has() { compgen -G "$1" >/dev/null; }
+
+./third_party/install.sh
+[ -z "$setup_only" ] || exit 0
+
+python=$root/.venv/bin/python
+logs=$root/build/logs/tests
+results=$logs/results
+rm -rf "$results"
+mkdir -p "$results"
+progress_begin "$logs"
+
+configure() { cmake --preset "$@"; }
+build() { cmake --build --preset "$@"; }
+run_ctest() {  # ID PRESET LABEL_OPTION LABELS
+  local id=$1 preset=$2
+  shift 2
+  ctest --preset "$preset" "$@" --no-tests=ignore --output-junit "$results/$id.xml"
+}
+run_pytest() {  # ID BUILD FOLDER
+  CENOTE_BUILD=$root/build/$2 "$python" -m pytest "$3" -ra --durations=5 --junitxml "$results/$1.xml"
+}
+
+# Sanitizers write their reports to files: a daemon that died of one is restarted by its supervisor, and a test might not notice.
+sanitizer_reports() { compgen -G "$results/sanitizer.*" || true; }
+with_sanitizers() {
+  export ASAN_OPTIONS="log_path=$results/sanitizer.address:detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1"
+  export UBSAN_OPTIONS="log_path=$results/sanitizer.undefined:print_stacktrace=1"
+  export LSAN_OPTIONS="suppressions=$root/tests/sanitizers/leaks.supp:print_suppressions=0"
+  export TSAN_OPTIONS="log_path=$results/sanitizer.thread:suppressions=$root/tests/sanitizers/threads.supp:second_deadlock_stack=1"
+  local code=0 report
+  "$@" || code=$?
+  for report in $(sanitizer_reports); do
+    echo "sanitizer report $report:"
+    head -n 40 "$report"
+    code=1
+  done
+  return "$code"
+}
+# Only the daemons are sanitized. The Python in front of them keeps the plain module, which a plain interpreter can load.
+build_asan_daemons() {
+  configure asan
+  build asan --target cenoted
+  mkdir -p build/asan/lib
+  ln -sf "$root"/build/dev/lib/_native*.so build/asan/lib/
+}
+build_fuzzers() {
+  configure fuzz -DCENOTE_FUZZ_SECONDS="$([ -n "$long" ] && echo 300 || echo 8)"
+  build fuzz --target cenote_fuzzers
+}
+build_sanitized_tests() { configure "$1"; build "$1" --target cenote_tests; }
+
+planned=()
+test_step() { planned+=("$1:$4"); plan "$@"; }
+
+if wants tidy; then test_step tidy 10 test "tidy: edges, vendors, bans" run_pytest tidy dev tests/tidy; fi
+if wants unit || wants python || wants integration || wants asan; then
+  plan configure 8 must "configure (preset dev)" configure dev
+  plan build 420 must "build (preset dev)" build dev
+fi
+if wants unit; then
+  exclude='^(fuzz|tidy|long)$'
+  [ -z "$long" ] || exclude='^(fuzz|tidy)$'
+  test_step unit 40 test "unit tests" run_ctest unit dev --label-exclude "$exclude" --parallel 2
+fi
+if wants python && has 'tests/python/test_*.py'; then
+  test_step python 40 test "Python tests" run_pytest python dev tests/python
+fi
+if wants integration && has 'tests/integration/test_*.py'; then
+  test_step integration 180 test "integration tests (real daemons)" run_pytest integration dev tests/integration
+fi
+if wants fuzz && [ -f tests/fuzz/CMakeLists.txt ]; then
+  if command -v clang++ >/dev/null; then
+    test_step fuzz-build 150 test "build the fuzzers (preset fuzz)" build_fuzzers
+    test_step fuzz 60 test "fuzz" run_ctest fuzz fuzz --label-regex '^fuzz$' --parallel 2
+  else
+    echo "fuzz: left out, clang++ is not installed"
+  fi
+fi
+if wants asan && has 'tests/integration/test_*.py'; then
+  test_step asan-build 400 test "build the daemons with sanitizers (preset asan)" build_asan_daemons
+  test_step asan 300 test "integration tests on sanitized daemons" with_sanitizers run_pytest asan asan tests/integration
+fi
+if [ -n "$long" ]; then
+  for preset in asan tsan; do
+    if wants "$preset"; then
+      test_step "$preset-unit-build" 700 test "build the unit tests (preset $preset)" build_sanitized_tests "$preset"
+      test_step "$preset-unit" 120 test "unit tests (preset $preset)" \
+        with_sanitizers run_ctest "$preset-unit" "$preset" --label-exclude '^(fuzz|tidy)$' --parallel 2
+    fi
+  done
+fi
+
+begin=$SECONDS
+echo "Tests: ${#PROGRESS_IDS[@]} steps; logs in build/logs/tests"
+run_plan
+
+echo
+echo "Took $(format_seconds $((SECONDS - begin)))."
+[ -z "$PLAN_BROKEN" ] || echo "Step '$PLAN_BROKEN' failed, so the steps after it did not run. Its log: $logs/$PLAN_BROKEN.log"
+for step in "${FAILED_STEPS[@]}"; do
+  [ "$step" = "$PLAN_BROKEN" ] || echo "Step '$step' failed. Its log: $logs/$step.log; again, alone: ./tests/run.sh --only ${step%%-*}"
+done
+"$python" tests/summary.py --logs "$logs" --failed-steps "${FAILED_STEPS[*]-}" "${planned[@]}"

@@ -1,0 +1,57 @@
+// load/fetch_loop.h - what the fetcher's thread does; included by fetcher.cc and fetch_loop.cc only.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "load/fetcher.h"
+#include "load/pace.h"
+
+namespace cenote::load {
+
+struct Fetcher::Loop {
+  Loop(fabric::Transport& transport, cache::HostCache& cache, const FetcherOptions& options, const FetcherCallbacks& callbacks);
+  ~Loop();
+
+  // One round: posts, polls, checks, reports. Returns whether anything happened.
+  bool step(Instant now);
+  Instant next_due(Instant now) const;
+  // A server failed: back off from it.
+  void lose(const std::string& server, Instant now, std::string_view why);
+  // Its endpoint is closed: what flew there is read again.
+  void reopen_reads(const std::string& server);
+
+  fabric::Transport& transport;
+  cache::HostCache& cache;
+  const FetcherOptions& options;
+  const FetcherCallbacks& callbacks;
+  std::unique_ptr<fabric::MemoryRegion> region;
+  FetchQueue queue;
+  ServerTable servers;
+  Pace pace;
+  FetcherStats stats;
+
+ private:
+  struct Landed {
+    FetchQueue::Read read;
+    uint32_t check;
+  };
+  void post(Instant now);
+  void ask_grants(Instant now);
+  bool poll(Instant now);
+  void check(const Landed& landed);
+  uint32_t matching(const FetchBlock& block, uint32_t chunks) const;
+  void report();
+
+  std::map<fabric::Tag, FetchQueue::Read> flying_;
+  fabric::Tag next_tag_ = 1;
+  Instant deferred_until_;  // The transport was full.
+  Instant expire_at_;
+  std::set<std::string> needed_;
+  std::vector<Landed> landed_;
+};
+
+}  // namespace cenote::load

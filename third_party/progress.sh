@@ -11,6 +11,7 @@
 PROGRESS_IDS=() PROGRESS_SECONDS=() PROGRESS_KINDS=() PROGRESS_TITLES=() PROGRESS_COMMANDS=()
 FAILED_STEPS=() PLAN_BROKEN=""
 PROGRESS_PID=""
+PROGRESS_EVERY=${PROGRESS_EVERY:-30}  # Without a terminal, seconds between two signs of life.
 
 progress_begin() {
   PROGRESS_DIR=$1
@@ -45,7 +46,7 @@ format_seconds() {
 step_seconds_left() {
   local expected=${PROGRESS_SECONDS[$1]} elapsed=$2 count
   DONE_TEXT=""
-  count=$(tail -c 4000 "$PROGRESS_DIR/${PROGRESS_IDS[$1]}.log" 2>/dev/null | grep -aoE '^\[[0-9]+/[0-9]+\]' | tail -1 | tr -d '[]')
+  count=$(tail -c 4000 "$PROGRESS_DIR/${PROGRESS_IDS[$1]}.log" 2>/dev/null | grep -aoE '^\[[0-9]+/[0-9]+\]' | tail -1 | tr -d '[]' || true)
   if [ -n "$count" ] && [ "${count%/*}" -gt 0 ]; then
     DONE_TEXT=", ${count%/*} of ${count#*/}"
     if [ "$elapsed" -gt 20 ]; then
@@ -72,8 +73,8 @@ run_step() {
       step_seconds_left "$i" "$elapsed"
       printf '\r\033[K%s: %s%s, about %s left' "$title" "$(format_seconds "$elapsed")" "$DONE_TEXT" \
         "$(format_seconds $((SECONDS_LEFT + seconds_after)))"
-    elif [ $((elapsed / 30)) -gt "$said" ]; then
-      said=$((elapsed / 30))
+    elif [ $((elapsed / PROGRESS_EVERY)) -gt "$said" ]; then
+      said=$((elapsed / PROGRESS_EVERY))
       step_seconds_left "$i" "$elapsed"
       echo "      $(format_seconds "$elapsed")$DONE_TEXT, about $(format_seconds $((SECONDS_LEFT + seconds_after))) left"
     fi

@@ -48,8 +48,8 @@ def tree_with(**changes: str | None) -> Tree:
 @pytest.mark.parametrize(
     "rule",
     [
-        edges.check_map, edges.check_edges, edges.check_vendors, words.check_words, words.check_names, shape.check_references,
-        shape.check_sizes, shape.check_headers, shape.check_readmes, shape.check_functions, dependencies.check_imports,
+        edges.check_map, edges.check_edges, edges.check_vendors, words.check_words, words.check_hash_order, words.check_names,
+        shape.check_references, shape.check_sizes, shape.check_headers, shape.check_readmes, shape.check_functions, dependencies.check_imports,
         dependencies.check_explained,
     ],
     ids=lambda rule: rule.__name__,
@@ -81,6 +81,8 @@ def test_good_tree_passes(rule: Rule) -> None:
         (words.check_words, "source/policy/a.cc", "int i = rand();\n", "'rand('"),
         (words.check_words, "source/catalog/a.cc", "std::thread t;\n", "'std::thread'"),
         (words.check_words, "source/node/a.cc", "std::normal_distribution<> d;\n", "'_distribution'"),
+        (words.check_hash_order, "source/node/a.cc", "absl::flat_hash_map<int, T> m_;\nfor (auto& [k, v] : m_) f(k);\n", "'m_'"),
+        (words.check_hash_order, "source/node/a.cc", "absl::flat_hash_set<int> s;\nstd::vector v(s.begin(), s.end());\n", "'s'"),
         (words.check_names, "source/base/string_utils.h", "// x\n#pragma once\n", "named 'string_utils.h'"),
         (words.check_names, "python/cenote/helpers/a.py", "", "named 'helpers'"),
         (shape.check_references, "source/base/lost.cc", "", "in no CMakeLists.txt"),
@@ -112,6 +114,7 @@ def test_fault_is_caught(rule: Rule, path: str, text: str | None, said: str) -> 
         (words.check_words, "source/base/a.cc", 'static_assert(sizeof(int) == 4);\nconst char* x = "forward";\n'),
         (words.check_words, "source/fabric/a.cc", "std::unordered_map<int, int> m;  // not a pure room\n"),
         (words.check_words, "python/cenote/a.py", "model.eval()\ncursor.execute(x)\n"),
+        (words.check_hash_order, "source/node/a.cc", "absl::flat_hash_set<int> s;\nfor (int i : v) s.insert(i);\n"),
         (words.check_names, "source/base/utility_function.h", "// x\n#pragma once\n"),
         (shape.check_readmes, "source/base/README.md", "line\n" * 20 + "```cc\n" + "code\n" * 30 + "```\n"),
         (shape.check_references, "source/base/CMakeLists.txt", "file(GLOB x clo*.cc)\n"),

@@ -16,6 +16,7 @@ RULES: list[Callable[[Tree], list[Violation]]] = [
     edges.check_edges,
     edges.check_vendors,
     words.check_words,
+    words.check_hash_order,
     words.check_names,
     shape.check_references,
     shape.check_sizes,

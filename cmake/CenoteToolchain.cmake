@@ -13,6 +13,8 @@ endif()
 set(CMAKE_CXX_FLAGS_RELEASE "-O3")
 set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g1")
 add_compile_options(-Wall -Wextra -Wno-missing-field-initializers -fno-omit-frame-pointer)
+# GCC 12 sees uninitialised members in std::variant's unused alternatives, where there are none (GCC bug 105562 and its kin).
+add_compile_options($<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
 # x86-64-v3 (AVX2) is what every server of the last ten years has; kernels that need more dispatch at run time.
 if(CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64")
   add_compile_options(-march=x86-64-v3 -mtune=generic)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -35,7 +36,8 @@ echo "broken=$PLAN_BROKEN failed=${FAILED_STEPS[*]}"
 """
     done = subprocess.run(plan(tmp_path, body), capture_output=True, text=True, timeout=60)
     assert "broken=three failed=one three" in done.stdout, done.stdout + done.stderr
-    assert f"[1/4] first one: FAILED after 0 s (exit code 1). The end of its log, {tmp_path}/one.log" in done.stdout
+    failure = r"\[1/4\] first one: FAILED after \d+ s \(exit code 1\)\. The end of its log, (.*):"
+    assert re.search(failure, done.stdout).group(1) == f"{tmp_path}/one.log"
     assert (tmp_path / "one.log").read_text() == "told\n"
     assert "fourth" not in done.stdout
     assert (tmp_path / "two.seconds").exists() and not (tmp_path / "one.seconds").exists()
@@ -53,8 +55,8 @@ run_plan
     done = subprocess.run(plan(tmp_path, body), capture_output=True, text=True, timeout=60, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "[1/2] quiet one: about 7 s, in all 16 s left" in done.stdout
-    assert ", about 15 s left" in done.stdout
-    assert ", 3 of 4, about " in done.stdout
+    assert re.search(r"^      \d+ s, about \d+ s left$", done.stdout, re.MULTILINE)
+    assert re.search(r"^      \d+ s, 3 of 4, about \d+ s left$", done.stdout, re.MULTILINE)
 
 
 def test_interrupt_ends_what_the_step_started(tmp_path: Path) -> None:

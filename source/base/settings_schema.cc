@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/str_replace.h"
 #include "base/status.h"
 #include "base/units.h"
 
@@ -55,9 +56,13 @@ SettingKey key_of(const std::string& name, const Json& json) {
   key.unit = json.value("unit", "");
   key.description = json.at("description");
   key.may_be_empty = json.at("default") == "";
-  const absl::StatusOr<SettingValue> fallback = convert_setting(key, value_of(json.at("default")));
+  const SettingValue written = value_of(json.at("default"));
+  const std::string* pattern = std::get_if<std::string>(&written);
+  const bool indexed = pattern != nullptr && pattern->find("{index}") != std::string::npos;
+  const absl::StatusOr<SettingValue> fallback =
+      convert_setting(key, indexed ? absl::StrReplaceAll(*pattern, {{"{index}", "0"}}) : written);
   CENOTE_CHECK(fallback.ok());
-  key.fallback = *fallback;
+  key.fallback = indexed ? written : *fallback;
   key.default_text = describe_setting(key, key.fallback);
   const absl::StatusOr<SettingValue> example = convert_setting(key, value_of(json.at("example")));
   CENOTE_CHECK(example.ok());

@@ -11,6 +11,7 @@
 #include "base/status.h"
 #include "base/text.h"
 #include "base/units.h"
+#include "base/utf8.h"
 
 namespace cenote {
 namespace {
@@ -96,17 +97,15 @@ absl::StatusOr<SettingValue> convert_duration(const SettingKey& key, const Setti
   return duration;
 }
 
-bool name_character(char c) { return absl::ascii_isalnum(c) || c == '-' || c == '_' || c == '.' || c == '{' || c == '}'; }
+bool name_character(char c) { return absl::ascii_isalnum(c) || c == '-' || c == '_' || c == '.'; }
 
 absl::Status check_text(const SettingKey& key, const std::string& text) {
   if (text.size() > kTextBytesMax) return wrong(str_cat(text.size(), " characters"), str_cat("at most ", kTextBytesMax));
-  for (char c : text) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) return wrong("a control character in the text", "write plain text");
-  }
+  if (!plain_utf8(text)) return wrong("control characters or not UTF-8", "write plain text");
   if (key.type == SettingType::kName) {
     if (text.size() > 63) return wrong(quoted(text), "a name has at most 63 characters");
     for (char c : text) {
-      if (!name_character(c)) return wrong(quoted(text), "a name has letters, digits, '-', '_' and '.' only");
+      if (!name_character(c) || text.front() == '.') return wrong(quoted(text), "a name has letters, digits, '-', '_' and '.' only, and does not begin with '.'");
     }
     if (text.empty() && !key.may_be_empty) return wrong("the name is empty", str_cat("write one such as ", key.example));
   }

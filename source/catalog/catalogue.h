@@ -76,7 +76,6 @@ class Catalogue {
   absl::Status apply_one(const RevisionRemoved& event);
   absl::Status apply_one(const ReplicasAdded& event);
   absl::Status apply_one(const ReplicasLost& event);
-  void drop_replica(std::map<Digest, BlockState>::iterator block, const std::string& server);
 
   std::map<Digest, RevisionEntry> revisions_;
   std::map<std::string, std::map<std::string, TagState>> tags_;

@@ -16,6 +16,8 @@
 namespace cenote {
 
 inline constexpr size_t kEventBytesMax = 64 << 20;
+inline constexpr size_t kEventBlocksMax = 1 << 19;  // Of one list: 2 TiB of full blocks.
+static_assert(3 * kEventBlocksMax * 36 + (1 << 20) < kEventBytesMax);
 inline constexpr size_t kServerNameBytesMax = 64;
 
 // A revision belongs to a name. One digest may belong to several names; its record is the same but for name and created_us.

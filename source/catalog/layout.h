@@ -19,8 +19,6 @@
 namespace cenote {
 
 inline constexpr uint64_t kBlockStartTensorBytes = kMiB;  // A tensor this large starts a block.
-inline constexpr size_t kTensorsMax = 65536;
-inline constexpr uint64_t kRangeBytesMax = 1ull << 46;
 
 // One tensor of a model, in order of first use.
 struct LayoutTensor {

@@ -28,6 +28,15 @@
 namespace cenote {
 
 inline constexpr uint64_t kManifestBytesMax = 64 * kMiB;
+inline constexpr uint64_t kRangeBytesMax = 1ull << 46;
+inline constexpr size_t kTensorsMax = 65536;
+inline constexpr size_t kTensorNameBytesMax = 512;
+inline constexpr size_t kTensorRankMax = 16;
+inline constexpr size_t kValuesMax = 1024;                  // Inputs, and outputs, of a signature.
+inline constexpr size_t kTreeBytesMax = 1 << 20;
+inline constexpr size_t kFilesMax = 256;
+inline constexpr size_t kFileNameBytesMax = 255;
+inline constexpr size_t kTensorSectionBytesMax = 16 << 20;  // Bounds what its JSON may cost to parse.
 
 struct BlockEntry {
   BlockRef ref;
@@ -78,6 +87,10 @@ struct Manifest {
   uint64_t range_bytes() const;    // End of the last block, padded to 4 KiB.
 };
 
+// Everything decode_manifest refuses but what only the encoded form can have. The graph is only bounded here.
+absl::Status check_manifest(const Manifest& manifest);
+
+// Requires check_manifest(). Offsets of blocks are not read.
 std::string encode_manifest(const Manifest& manifest);
 
 // kInvalidArgument (names what is wrong and where) for anything that is truncated, overlapping, overflowing, unaligned,

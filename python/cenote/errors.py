@@ -1,0 +1,47 @@
+"""The one exception of the package, and the exit codes that people's scripts may rely on."""
+
+from __future__ import annotations
+
+# absl::StatusCode by name -> exit code; the same table as source/base/status.h.
+EXIT_CODES = {
+    "cancelled": 130,
+    "unknown": 1,
+    "invalid_argument": 2,
+    "deadline_exceeded": 124,
+    "not_found": 4,
+    "already_exists": 6,
+    "permission_denied": 7,
+    "resource_exhausted": 6,
+    "failed_precondition": 6,
+    "aborted": 1,
+    "out_of_range": 2,
+    "unimplemented": 1,
+    "internal": 1,
+    "unavailable": 3,
+    "data_loss": 5,
+    "unauthenticated": 7,
+}
+
+
+class Error(Exception):
+    """What went wrong: `code` (absl's name in lower case), `message` (fit for people), `exit_code` (of the tool)."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_CODES.get(self.code, 1)
+
+    def __reduce__(self) -> tuple[type[Error], tuple[str, str]]:
+        return (type(self), (self.code, self.message))
+
+
+def usage(message: str) -> Error:
+    return Error("invalid_argument", message)
+
+
+def refused(message: str) -> Error:
+    return Error("failed_precondition", message)

@@ -96,6 +96,7 @@ absl::Status LibfabricEndpoint::post(OperationKind kind, const RemoteSpan& remot
 }
 
 ssize_t LibfabricEndpoint::submit(Operation* operation) {
+  port_.armed = false;
   if (operation->kind == OperationKind::kRead) {
     return fi_read(port_.endpoint.get(), operation->local, operation->size_bytes, operation->descriptor, peer_,
                    operation->remote_address, operation->remote_key, &operation->context);
@@ -197,7 +198,7 @@ void LibfabricEndpoint::check_deadlines(Instant now) {
 
 void LibfabricEndpoint::progress(Instant now) {
   if (broken_) return;
-  reap(now);
+  if (!port_.armed) reap(now);
   if (!broken_ && !pending_.empty()) submit_pending(now);
   if (!broken_ && in_flight_ != 0) check_deadlines(now);
 }

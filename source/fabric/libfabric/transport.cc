@@ -57,7 +57,7 @@ absl::Status LibfabricTransport::start(const TransportOptions& options) {
   if (epoll_fd_ < 0) return errno_status(errno, "fabric: epoll_create1");
   wake_fd_ = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   if (wake_fd_ < 0) return errno_status(errno, "fabric: eventfd");
-  epoll_event event{.events = EPOLLIN, .data = {.fd = wake_fd_}};
+  epoll_event event{.events = EPOLLIN, .data = {.ptr = nullptr}};  // Ports have their address here.
   if (epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, wake_fd_, &event) != 0) return errno_status(errno, "fabric: epoll_ctl");
 
   fid_fabric* fabric = nullptr;

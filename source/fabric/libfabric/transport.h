@@ -36,6 +36,9 @@ struct Port {
   Fid<fid_av> addresses;
   Fid<fid_cq> queue;
   int wait_fd = -1;  // The queue's, -1 if the provider has none.
+  // fi_trywait agreed to sleep, and since then nothing was posted and the descriptor did not fire: there is nothing to look
+  // for. Keeps idle ports from costing system calls on every poll().
+  bool armed = false;
   Fid<fid_ep> endpoint;
 };
 
@@ -61,7 +64,6 @@ class LibfabricTransport final : public Transport {
     LibfabricEndpoint* endpoint;
     Completion completion;
   };
-  enum class Rest : uint8_t { kSomethingHappened, kTimedOut, kWoken };
 
   LibfabricTransport() = default;
   absl::Status start(const TransportOptions& options);
@@ -69,12 +71,15 @@ class LibfabricTransport final : public Transport {
   absl::Status read_own_address();
 
   // transport_progress.cc
-  void watch(const Port& port);
-  void unwatch(const Port& port);
+  void watch(Port& port);
+  void unwatch(Port& port);
   void progress(Instant now);
   void serve();
   Instant next_due(Instant until) const;
-  Rest rest(Instant now, Instant until);
+  // Asks every port for leave to sleep. False: one has something to look at.
+  bool arm();
+  // Sleeps until a descriptor fires, at most `timeout`, and disarms the ports that did. True: wake() was called.
+  bool sleep(Duration timeout);
   void deliver(LibfabricEndpoint* endpoint, Completion completion) { ready_.push_back({endpoint, completion}); }
   void forget(LibfabricEndpoint* endpoint);
 
@@ -87,8 +92,7 @@ class LibfabricTransport final : public Transport {
   int epoll_fd_ = -1;
   int wake_fd_ = -1;
   bool pollable_ = true;            // False: some queue has no descriptor (shm), so wait() looks now and then.
-  Duration look_again_;             // Not pollable: how long to sleep before the next look.
-  std::vector<fid*> queues_;        // Of all open ports, for fi_trywait.
+  std::vector<Port*> ports_;        // All that are open.
   std::vector<LibfabricEndpoint*> endpoints_;
   std::deque<Ready> ready_;         // At most kOperationsPerTransportMax: each entry holds an operation.
   OperationPool operations_;

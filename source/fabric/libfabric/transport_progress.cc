@@ -39,18 +39,14 @@ int sleep_on(int epoll_fd, epoll_event* events, int events_max, Duration timeout
 
 }  // namespace
 
-void LibfabricTransport::watch(const Port& port) {
-  queues_.push_back(&port.queue->fid);
-  if (port.wait_fd < 0) {
-    pollable_ = false;
-    return;
-  }
-  epoll_event event{.events = EPOLLIN, .data = {.fd = port.wait_fd}};
-  if (epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, port.wait_fd, &event) != 0) pollable_ = false;
+void LibfabricTransport::watch(Port& port) {
+  ports_.push_back(&port);
+  epoll_event event{.events = EPOLLIN, .data = {.ptr = &port}};
+  if (port.wait_fd < 0 || epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, port.wait_fd, &event) != 0) pollable_ = false;
 }
 
-void LibfabricTransport::unwatch(const Port& port) {
-  std::erase(queues_, &port.queue->fid);
+void LibfabricTransport::unwatch(Port& port) {
+  std::erase(ports_, &port);
   if (port.wait_fd >= 0) epoll_ctl(epoll_fd_, EPOLL_CTL_DEL, port.wait_fd, nullptr);
 }
 
@@ -73,13 +69,18 @@ void LibfabricTransport::serve() {
 }
 
 void LibfabricTransport::progress(Instant now) {
-  serve();
+  if (!serving_->armed) serve();
   for (LibfabricEndpoint* endpoint : endpoints_) endpoint->progress(now);
 }
 
 size_t LibfabricTransport::poll(std::span<Completion> completions) {
   ExclusiveUse::Scope scope(use_);
-  if (ready_.empty()) progress(monotonic_now());
+  if (ready_.empty()) {
+    const bool some_armed = std::any_of(ports_.begin(), ports_.end(), [](const Port* port) { return port->armed; });
+    // A wake() seen here belongs to the next wait().
+    if (some_armed && sleep({})) wake();
+    progress(monotonic_now());
+  }
   size_t count = 0;
   while (count < completions.size() && !ready_.empty()) {
     const Ready ready = ready_.front();
@@ -95,27 +96,37 @@ Instant LibfabricTransport::next_due(Instant until) const {
   return until;
 }
 
-LibfabricTransport::Rest LibfabricTransport::rest(Instant now, Instant until) {
-  Duration timeout = until - now;
-  if (!pollable_) {
-    timeout = std::min(timeout, look_again_);
-    look_again_ = std::min(look_again_ * 2, kLookAgainMax);
+bool LibfabricTransport::arm() {
+  bool all = true;
+  for (Port* port : ports_) {
+    if (port->armed || port->wait_fd < 0) continue;
+    fid* queue = &port->queue->fid;
+    port->armed = fi_trywait(fabric_.get(), &queue, 1) == 0;
+    all = all && port->armed;
   }
-  epoll_event events[4];
+  return all;
+}
+
+bool LibfabricTransport::sleep(Duration timeout) {
+  epoll_event events[16];
   const int found = sleep_on(epoll_fd_, events, std::size(events), timeout);
+  bool woken = false;
   for (int i = 0; i < found; ++i) {
-    if (events[i].data.fd != wake_fd_) continue;
+    if (events[i].data.ptr != nullptr) {
+      static_cast<Port*>(events[i].data.ptr)->armed = false;
+      continue;
+    }
     uint64_t count = 0;
-    if (read(wake_fd_, &count, sizeof count) == sizeof count) return Rest::kWoken;
+    woken = read(wake_fd_, &count, sizeof count) == sizeof count;
   }
-  return found > 0 ? Rest::kSomethingHappened : Rest::kTimedOut;
+  return woken;
 }
 
 void LibfabricTransport::wait(Duration at_most) {
   ExclusiveUse::Scope scope(use_);
   Instant now = monotonic_now();
   const Instant until = now + at_most;
-  look_again_ = kLookAgainMin;
+  Duration look_again = kLookAgainMin;
   int refusals = 0;
   for (;;) {
     if (!ready_.empty()) return;
@@ -123,14 +134,18 @@ void LibfabricTransport::wait(Duration at_most) {
     if (!ready_.empty()) return;
     now = monotonic_now();
     if (now >= until) return;
-    Instant sleep_until = next_due(until);
-    if (pollable_ && fi_trywait(fabric_.get(), queues_.data(), static_cast<int>(queues_.size())) != 0) {
-      // Something came in since progress(). A wake() must still be seen, so look at the descriptors without sleeping.
-      sleep_until = ++refusals <= kRefusalsMax ? now : std::min(sleep_until, now + kLookAgainMin);
-    } else {
-      refusals = 0;
+    Duration timeout = next_due(until) - now;
+    if (!pollable_) {
+      timeout = std::min(timeout, look_again);
+      look_again = std::min(look_again * 2, kLookAgainMax);
     }
-    if (rest(now, sleep_until) == Rest::kWoken) return;
+    if (arm()) {
+      refusals = 0;
+    } else {
+      // Something came in since progress(). A wake() must still be seen, so look at the descriptors without sleeping.
+      timeout = ++refusals <= kRefusalsMax ? Duration{} : std::min(timeout, kLookAgainMin);
+    }
+    if (sleep(timeout)) return;
     now = monotonic_now();
   }
 }

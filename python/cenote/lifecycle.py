@@ -102,7 +102,8 @@ def _exclusive(directory: Path) -> Iterator[None]:
         yield
 
 
-def _check_ports(settings: dict[str, Any]) -> None:
+def ports_wanted(settings: dict[str, Any]) -> list[tuple[str, str, int]]:
+    """(daemon, host, port) of everything that listens; port 0: chosen by the system."""
     wanted: list[tuple[str, str, int]] = [("controller", settings["controller"]["host"], settings["controller"]["port"])]
     for router in settings["router"]:
         wanted.append((router["name"], router["host"], router["port"]))
@@ -112,7 +113,11 @@ def _check_ports(settings: dict[str, Any]) -> None:
     for agent in settings["agent"]:
         wanted.append((agent["name"], agent["host"], agent["port"]))
         wanted += [(f"{agent['name']}/{device['name']}", agent["host"], device["port"]) for device in agent["device"]]
-    for daemon, host, port in wanted:
+    return wanted
+
+
+def _check_ports(settings: dict[str, Any]) -> None:
+    for daemon, host, port in ports_wanted(settings):
         if port and processes.port_taken(host, port):
             raise refused(
                 f"port {host}:{port} of {daemon} is taken by {processes.listener(port)}; stop that, or choose another port in the settings"
@@ -235,7 +240,8 @@ def up(file: Path, overrides: list[str], *, timeout_s: float = 60.0, report: Rep
     controller = f"{settings['controller']['host']}:{settings['controller']['port']}"
     digest = hashlib.sha256(text.encode()).hexdigest()
     drain_s = float(settings["limits"]["drain_timeout"])
-    new = ClusterState(name, controller, directory, file, digest, native.build_directory(), drain_s)
+    routers = [f"{router['host']}:{router['port']}" for router in settings["router"] if router["port"]]
+    new = ClusterState(name, controller, directory, file, digest, native.build_directory(), drain_s, routers)
     with _exclusive(directory):
         present = state.read(directory)
         if present is not None and supervisor(directory) is not None:

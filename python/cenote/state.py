@@ -27,6 +27,7 @@ class ClusterState:
     settings_digest: str  # SHA-256 of the settings in effect.
     build: Path
     drain_timeout_s: float  # Of each stage of stopping.
+    routers: list[str]  # host:port of those with a fixed port; for when the controller is down.
 
     @property
     def certificates(self) -> Path:
@@ -81,6 +82,7 @@ def read(directory: Path) -> ClusterState | None:
             settings_digest=raw["settings_digest"],
             build=Path(raw["build"]),
             drain_timeout_s=float(raw["drain_timeout_s"]),
+            routers=[str(router) for router in raw["routers"]],
         )
     except FileNotFoundError:
         return None

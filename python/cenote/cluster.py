@@ -1,0 +1,249 @@
+"""A running cluster from Python: `cenote.connect()`.
+
+    cluster = cenote.connect()
+    cluster.deploy(module, (example,), name="mine")
+    answer = cluster.infer("mine", array)           # numpy in, numpy out; torch in, torch out
+    answer, waterfall = cluster.infer_traced("mine", array)
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from cenote import native, state
+from cenote.errors import Error
+from cenote.state import Reach
+
+if TYPE_CHECKING:
+    import torch
+
+    from cenote.deploy import Deployed, DeployProgress
+    from cenote.graph_types import ExportedModel
+    from cenote.waterfall import Waterfall
+
+_MANIFESTS_KEPT = 64
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a caller needs to know of a revision: how to call it, and the small files that travel with it."""
+
+    digest: str
+    name: str
+    signature: dict[str, Any]  # inputs, outputs: [{"name", "dtype", "shape"}]; inputs_tree, outputs_tree: JSON of pytree.py
+    files: dict[str, bytes]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One reply: outputs as nested as the module returned them, who computed them and where the time went."""
+
+    outputs: Any
+    digest: str
+    executor: str
+    waterfall: Waterfall
+
+
+class Cluster:
+    """Thread-safe. Connects when first used; close() (or `with`) ends its links."""
+
+    def __init__(self, reach: Reach) -> None:
+        self._reach = reach
+        self._lock = threading.Lock()
+        self._controller_handle: Any = None
+        self._client_handle: Any = None
+        self._cards: OrderedDict[str, ModelCard] = OrderedDict()
+
+    @classmethod
+    def connect(cls, cluster: str | None = None, *, certificates: str | os.PathLike[str] | None = None) -> Cluster:
+        """By name or state directory of a cluster of this machine (None: the only one), or by controller `HOST:PORT`."""
+        return cls(state.reach(cluster, os.fspath(certificates) if certificates is not None else None))
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        with self._lock:
+            self._controller_handle = None
+            self._client_handle = None
+
+    @property
+    def name(self) -> str:
+        return self._reach.state.name if self._reach.state is not None else self._reach.controller
+
+    def _controller(self) -> Any:
+        with self._lock:
+            if self._controller_handle is None:
+                self._controller_handle = native.load().Controller(self._reach.controller, str(self._reach.certificates))
+            return self._controller_handle
+
+    def _client(self) -> Any:
+        with self._lock:
+            if self._client_handle is not None:
+                return self._client_handle
+        routers = self._router_addresses()
+        with self._lock:
+            if self._client_handle is None:
+                self._client_handle = native.load().Client(routers, str(self._reach.certificates))
+            return self._client_handle
+
+    def _router_addresses(self) -> list[str]:
+        """From the controller; while that is down, from the settings the cluster was started with."""
+        try:
+            found = [m["address"] for m in self.status(timeout_s=3.0)["members"] if m["role"] == "router" and m["address"]]
+        except Error:
+            if self._reach.state is None:
+                raise
+            found = self._reach.state.routers
+        if not found:
+            raise Error("unavailable", f"cluster '{self.name}' has no router up; see `cenote status`")
+        return list(found)
+
+    # ---- what there is -----------------------------------------------------------------------------------------------
+
+    def status(self, *, timeout_s: float = 10.0) -> dict[str, Any]:
+        """Members with their last report, the silent ones apart."""
+        return self._controller().cluster(timeout_s)
+
+    def models(self, model: str = "", *, blocks: bool = False, timeout_s: float = 10.0) -> list[dict[str, Any]]:
+        """All revisions, or those of a name: tags, sizes, replicas, readiness on each device."""
+        return self._controller().models(model, blocks, timeout_s)
+
+    def resolve(self, model: str) -> dict[str, Any]:
+        """The one revision that `name`, `name:tag` or `name@digest` means."""
+        found = self.models(model)
+        name, at, prefix = model.partition("@")
+        if at:
+            matching = [m for m in found if m["record"]["digest"].startswith(prefix)]
+        else:
+            _, _, tag = name.partition(":")
+            matching = [m for m in found if (tag or "latest") in m["tags"]]
+            if not matching and not tag and len(found) == 1:
+                matching = found
+        if not matching:
+            raise Error("not_found", f"no model '{model}'; `cenote models` lists what there is")
+        return matching[0]
+
+    def card(self, model: str) -> ModelCard:
+        """Signature and files, read from the pool; kept, since a revision never changes."""
+        digest = self.resolve(model)["record"]["digest"]
+        with self._lock:
+            if digest in self._cards:
+                self._cards.move_to_end(digest)
+                return self._cards[digest]
+        name = model.partition("@")[0].partition(":")[0]
+        (info, *_) = self.models(f"{name}@{digest}", blocks=True)
+        record = info["record"]
+        manifest = native.load().decode_manifest(self._read(record["manifest_blocks"]))
+        files = {f["name"]: self._read([(b[0], b[1]) for b in f["blocks"]]) for f in manifest["files"]}
+        card = ModelCard(digest, record["name"], manifest["signature"], files)
+        with self._lock:
+            self._cards[digest] = card
+            while len(self._cards) > _MANIFESTS_KEPT:
+                self._cards.popitem(last=False)
+        return card
+
+    def _read(self, blocks: Sequence[tuple[str, int]]) -> bytes:
+        servers = [member["memory"] for member in self.status()["members"] if member["role"] == "memory"]
+        return native.load().read_object(str(self._reach.certificates), servers, list(blocks))
+
+    # ---- deploying ---------------------------------------------------------------------------------------------------
+
+    def deploy(
+        self,
+        module: torch.nn.Module,
+        inputs: Any,
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        name: str,
+        tag: str = "",
+        update: bool = False,
+        files: Mapping[str, bytes] | None = None,
+        dynamic_batch: bool = True,
+        progress: DeployProgress | None = None,
+    ) -> Deployed:
+        """Exports `module` as called with `inputs` (a tuple, or a mapping of keyword arguments) and puts it into the pool."""
+        from cenote.export import ExportRefused, export_model
+
+        try:
+            model = export_model(module, inputs, kwargs, dynamic_batch=dynamic_batch, name=name, files=files)
+        except ExportRefused as error:
+            raise Error("invalid_argument", f"'{name}' cannot be served: {error}") from error
+        return self.deploy_exported(model, name=name, tag=tag, update=update, progress=progress)
+
+    def deploy_exported(
+        self, model: ExportedModel, *, name: str, tag: str = "", update: bool = False, progress: DeployProgress | None = None
+    ) -> Deployed:
+        from cenote import deploy
+
+        controller = self._controller()
+        return deploy.deploy(
+            controller, str(self._reach.certificates), model, name=name, tag=tag, update=update, progress=progress
+        )
+
+    def publish(self, model: str, tag: str = "latest") -> dict[str, Any]:
+        """Moves a tag to `name@digest`."""
+        return self._controller().publish(model, tag)
+
+    def rollback(self, model: str) -> dict[str, Any]:
+        """`name[:tag]` back to its previous target."""
+        return self._controller().rollback(model)
+
+    def remove(self, model: str) -> dict[str, Any]:
+        """A name with all its revisions, one tag (`name:tag`), or one revision (`name@digest`)."""
+        return self._controller().remove(model)
+
+    def evict(self, model: str) -> None:
+        """From devices and caches; the pool keeps it."""
+        self._controller().evict(model)
+
+    # ---- inference ---------------------------------------------------------------------------------------------------
+
+    def infer(self, model: str, /, *args: Any, deadline_s: float = 60.0, **kwargs: Any) -> Any:
+        """Calls the model as the module was called; nested arguments and results keep their structure."""
+        return self.ask(model, args, kwargs, deadline_s=deadline_s).outputs
+
+    def infer_traced(self, model: str, /, *args: Any, deadline_s: float = 60.0, **kwargs: Any) -> tuple[Any, Waterfall]:
+        answer = self.ask(model, args, kwargs, deadline_s=deadline_s)
+        return answer.outputs, answer.waterfall
+
+    def ask(self, model: str, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None, *, deadline_s: float = 60.0) -> Answer:
+        """As infer(), with who answered and where the time went."""
+        from cenote import pytree
+
+        card = self.card(model)
+        try:
+            leaves = pytree.bind(pytree.loads(card.signature["inputs_tree"]), args, dict(kwargs or {}))
+        except pytree.TreeError as error:
+            raise Error("invalid_argument", f"'{model}': {error}") from error
+        named = [(spec["name"], leaf) for spec, leaf in zip(card.signature["inputs"], leaves, strict=True)]
+        return self.ask_flat(f"{card.name}@{card.digest}", named, deadline_s=deadline_s, outputs_tree=card.signature["outputs_tree"])
+
+    def ask_flat(
+        self, model: str, inputs: Sequence[tuple[str, Any]], *, deadline_s: float = 60.0, outputs_tree: str | None = None
+    ) -> Answer:
+        """Inputs by the signature's names. Without `outputs_tree` the outputs are a dict by name."""
+        from cenote import arrays, pytree
+        from cenote.waterfall import Waterfall
+
+        as_torch = arrays.any_torch(value for _, value in inputs)
+        client = self._client()
+        begun = time.perf_counter_ns()
+        reply = client.infer(model, [(name, arrays.dense(value)) for name, value in inputs], deadline_s)
+        waited_us = (time.perf_counter_ns() - begun) // 1000
+        results = [arrays.from_native(tensor, as_torch=as_torch) for tensor in reply["outputs"]]
+        if outputs_tree is not None:
+            outputs = pytree.unflatten(pytree.loads(outputs_tree), results)
+        else:
+            outputs = {tensor.name: result for tensor, result in zip(reply["outputs"], results, strict=True)}
+        return Answer(outputs, reply["revision"], reply["executor"], Waterfall.read(reply["waterfall"], waited_us))

@@ -1,0 +1,87 @@
+"""bench: figures, each beside what it is to be compared with."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Annotated, Any
+
+import typer
+
+from cenote.commands.options import Output, OutputOption
+
+app = typer.Typer(no_args_is_help=True, help="Measure: every figure beside its bound and its rivals, in one run.")
+
+
+@app.command()
+def pool(
+    provider: Annotated[str, typer.Option("--provider", metavar="NAME", help="libfabric provider; default: the best there is.")] = "",
+    pairs: Annotated[int, typer.Option("--pairs", min=15, max=1000, help="Interleaved passes of each kind; the median counts.")] = 15,
+    peers: Annotated[bool, typer.Option("--peers", help="Mooncake and NIXL too, in an environment of their own.")] = False,
+    output: OutputOption = Output.table,
+) -> None:
+    """Reads from the pool beside a bare fi_read loop, memcpy and TCP. Needs no cluster.
+
+    Example: cenote bench pool --peers -o json
+    """
+    from cenote import native
+    from cenote.errors import Error
+    from cenote.show import console, print_json, table
+
+    command = [str(native.program("cenote-bench-pool")), "--pairs", str(pairs)]
+    if provider:
+        command += ["--provider", provider]
+    with console(stderr=True).status("measuring; this takes about a minute") as spinner:
+        ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        if ran.returncode != 0:
+            code = "invalid_argument" if ran.returncode == 2 else "internal"
+            raise Error(code, ran.stderr.strip() or f"cenote-bench-pool ended with exit code {ran.returncode}")
+        report: dict[str, Any] = json.loads(ran.stdout)
+        if peers:
+            from cenote.peers import measure
+
+            report["peers_gb_per_s"] = measure(lambda text: spinner.update(text))
+    if output is Output.json:
+        print_json(report)
+        return
+    table(
+        ["read", "Cenote GB/s", "bare fi_read", "ratio", "verified", "CPU s/GB"],
+        [
+            [
+                f"{p['bytes'] >> 10} KiB", f"{p['gb_per_s']:.2f}", f"{p['bare_gb_per_s']:.2f}", f"{p['ratio']:.3f}",
+                f"{p['verified_gb_per_s']:.2f}", f"{p['cpu_s_per_gb']:.3f}",
+            ]
+            for p in report["points"]
+        ],
+        right=["read", "Cenote GB/s", "bare fi_read", "ratio", "verified", "CPU s/GB"],
+    )  # fmt: skip
+    others = {"memcpy": report["memcpy_gb_per_s"], "TCP stream": report["tcp_gb_per_s"], **report["peers_gb_per_s"]}
+    console().print(f"provider {report['provider']}; " + ", ".join(f"{k} {v:.2f} GB/s" for k, v in others.items()), markup=False)
+
+
+@app.command()
+def cold(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A preset, or a deployed name.")],
+    rounds: Annotated[int, typer.Option("--rounds", min=3, max=100, help="Measurements of each kind; the median counts.")] = 5,
+    link_gb_per_s: Annotated[float, typer.Option("--link-gb-per-s", min=0, help="Pace of the link; 0: not paced.")] = 0.0,
+    batch: Annotated[int, typer.Option("--batch", min=1, max=256)] = 1,
+    length: Annotated[int | None, typer.Option("--length", min=1, max=4096, help="Tokens, for text models.")] = None,
+    output: OutputOption = Output.table,
+) -> None:
+    """A request whose model lies nowhere on the host, beside its bound, and beside loading the same weights by other means.
+
+    Starts a cluster of its own: one device, two memory servers.
+
+    Example: cenote bench cold resnet152 --link-gb-per-s 1 -o json
+    """
+    from cenote.bench_cold import draw, measure
+    from cenote.show import console, print_json
+
+    with console(stderr=True).status("preparing") as spinner:
+        report = measure(
+            model, rounds=rounds, link_gb_per_s=link_gb_per_s, batch=batch, length=length, report=lambda text: spinner.update(text)
+        )
+    if output is Output.json:
+        print_json(report)
+    else:
+        draw(report)

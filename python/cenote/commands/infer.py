@@ -1,0 +1,157 @@
+"""infer: one request from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cenote.commands.options import CertificatesOption, ClusterOption, DeadlineOption, Output, OutputOption
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cenote.cluster import Answer, Cluster, ModelCard
+
+_VALUES_SHOWN = 6
+
+
+def _npz(path: Path, card: ModelCard) -> list[tuple[str, Any]]:
+    import numpy as np
+
+    from cenote.errors import Error, usage
+
+    try:
+        with np.load(path, allow_pickle=False) as loaded:
+            arrays = {name: loaded[name] for name in loaded.files}
+    except FileNotFoundError:
+        raise Error("not_found", f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise usage(f"{path}: not an .npz file of plain arrays ({error})") from error
+    expected = [spec["name"] for spec in card.signature["inputs"]]
+    if set(arrays) != set(expected):
+        raise usage(f"{path} holds {sorted(arrays)}, '{card.name}' takes {sorted(expected)}; save them with numpy.savez(FILE, name=array)")
+    return [(name, arrays[name]) for name in expected]
+
+
+def _batched(values: np.ndarray, card: ModelCard, what: str) -> None:
+    from cenote.errors import usage
+
+    shape = card.signature["inputs"][0]["shape"]
+    if shape and shape[0] != -1 and shape[0] != len(values):
+        raise usage(f"'{card.name}' was exported for {shape[0]} {what} at a time, {len(values)} given")
+
+
+def _answer_images(connected: Cluster, model: str, card: ModelCard, files: list[Path], deadline: float) -> tuple[Answer, dict[str, Any]]:
+    import numpy as np
+
+    from cenote import preprocess
+
+    how = preprocess.settings(card.files, "image", card.name)
+    pixels = np.stack([preprocess.image(path, how) for path in files])
+    _batched(pixels, card, "images")
+    answer = connected.ask_flat(model, [(card.signature["inputs"][0]["name"], pixels)], deadline_s=deadline)
+    (logits, *_) = answer.outputs.values()
+    guesses = {
+        str(path): [{"label": g.label, "index": g.index, "probability": round(g.probability, 6)} for g in preprocess.top(row, card.files)]
+        for path, row in zip(files, logits, strict=True)
+    }
+    return answer, {"classes": guesses}
+
+
+def _answer_texts(connected: Cluster, model: str, card: ModelCard, sentences: list[str], deadline: float) -> tuple[Answer, dict[str, Any]]:
+    from cenote import preprocess
+
+    how = preprocess.settings(card.files, "text", card.name)
+    tokens = preprocess.texts(sentences, how, card.files)
+    _batched(tokens[how["inputs"][0]], card, "texts")
+    names = [spec["name"] for spec in card.signature["inputs"]]
+    answer = connected.ask_flat(model, [(name, tokens[name]) for name in names], deadline_s=deadline)
+    (first, *_) = answer.outputs.values()
+    if how.get("output") == "embedding":
+        close = preprocess.similarities(first)
+        return answer, {"texts": sentences, "similarities": [[round(float(v), 4) for v in row] for row in close]}
+    return answer, {"texts": sentences, "outputs": _summary(answer)}
+
+
+def _summary(answer: Answer) -> dict[str, Any]:
+    return {
+        name: {"shape": list(value.shape), "dtype": str(value.dtype), "first": [float(v) for v in value.reshape(-1)[:_VALUES_SHOWN]]}
+        for name, value in answer.outputs.items()
+    }
+
+
+def _print_answer(body: dict[str, Any]) -> None:
+    from cenote.show import console, escape, table
+    from cenote.waterfall import bar
+
+    out = console()
+    for path, guesses in body.get("classes", {}).items():
+        out.print(f"[bold]{escape(path)}[/]")
+        for guess in guesses:
+            out.print(f"  {guess['probability']:6.1%}  [green]{bar(guess['probability'], 1, 20):<20}[/]  {escape(guess['label'])}")
+    if "similarities" in body:
+        texts = body["texts"]
+        if len(texts) > 1:
+            rows = [[f"{i + 1}  {escape(text)}", *[f"{v:.2f}" for v in row]] for i, (text, row) in enumerate(zip(texts, body["similarities"], strict=True))]
+            numbers = [str(i + 1) for i in range(len(texts))]
+            table(["cosine", *numbers], rows, right=numbers)
+        else:
+            out.print("one embedding; give several --text to compare them")
+    for name, value in body.get("outputs", {}).items():
+        first = ", ".join(f"{v:.6g}" for v in value["first"])
+        out.print(f"[bold]{escape(name)}[/] {value['dtype']}{value['shape']}: {first}, ...", markup=True)
+
+
+def infer(
+    model: Annotated[str, typer.Argument(metavar="NAME[:TAG|@DIGEST]", help="Which model.")],
+    image: Annotated[list[Path] | None, typer.Option("--image", metavar="FILE", help="A picture to classify; may be repeated.")] = None,
+    text: Annotated[list[str] | None, typer.Option("--text", metavar="TEXT", help="A sentence; may be repeated.")] = None,
+    npz: Annotated[Path | None, typer.Option("--npz", metavar="FILE", help="All inputs by name, as numpy.savez writes them.")] = None,
+    save: Annotated[Path | None, typer.Option("--save", metavar="FILE", help="Write all outputs as .npz.")] = None,
+    deadline: DeadlineOption = 60.0,
+    cluster: ClusterOption = None,
+    certificates: CertificatesOption = None,
+    output: OutputOption = Output.table,
+) -> None:
+    """Ask a model, and show where the time went.
+
+    Example: cenote infer efficientnet-lite0 --image cat.jpg
+    """
+    from cenote.cluster import Cluster
+    from cenote.errors import usage
+    from cenote.show import console, print_json
+    from cenote.waterfall import draw
+
+    if sum(bool(given) for given in (image, text, npz)) != 1:
+        raise usage("give the inputs with one of --image FILE, --text TEXT, --npz FILE")
+    with Cluster.connect(cluster, certificates=certificates) as connected:
+        card = connected.card(model)
+        revision = f"{card.name}@{card.digest}"
+        if image:
+            answer, body = _answer_images(connected, revision, card, image, deadline)
+        elif text:
+            answer, body = _answer_texts(connected, revision, card, text, deadline)
+        else:
+            assert npz is not None
+            answer = connected.ask_flat(revision, _npz(npz, card), deadline_s=deadline)
+            body = {"outputs": _summary(answer)}
+    if save is not None:
+        import numpy as np
+
+        np.savez(save, **answer.outputs)
+    if output is Output.json:
+        print_json(
+            {"model": card.name, "digest": card.digest, "executor": answer.executor, **body, "waterfall": answer.waterfall.as_json()}
+        )
+        return
+    _print_answer(body)
+    out = console()
+    out.print()
+    out.print(draw(answer.waterfall))
+    out.print(f"[dim]{card.name}@{card.digest[:12]} on {answer.executor}[/]")
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(infer)

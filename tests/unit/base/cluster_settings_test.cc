@@ -100,7 +100,7 @@ TEST(ClusterSettings, state_directories_resolve_against_environment_and_file) {
 
 TEST(ClusterSettings, files_that_cannot_be_read_say_which) {
   EXPECT_TRUE(absl::IsNotFound(load_cluster_settings("/nowhere/c.toml", {}, kHome).status()));
-  EXPECT_THAT(load_cluster_settings("/tmp", {}, kHome).status().message(), HasSubstr("is a directory"));
+  EXPECT_THAT(load_cluster_settings(testing::TempDir(), {}, kHome).status().message(), HasSubstr("is a directory"));
 }
 
 TEST(ClusterSettings, the_json_has_every_key_with_base_units) {

@@ -3,11 +3,13 @@
 
 #include <gtest/gtest.h>
 
+#include "base/bytes.h"
 #include "base/hash.h"
 #include "base/ids.h"
 #include "base/nearest.h"
 #include "base/rng.h"
 #include "base/status.h"
+#include "base/utf8.h"
 
 namespace cenote {
 namespace {
@@ -82,6 +84,37 @@ TEST(Nearest, a_typing_error_finds_its_name_and_nonsense_finds_none) {
   EXPECT_EQ(nearest_name("capactiy", names), "capacity");
   EXPECT_EQ(nearest_name("zzzzzzzz", names), "");
   EXPECT_EQ(nearest_name(std::string(1000, 'p'), names), "");
+}
+
+TEST(Utf8, only_shortest_forms_without_control_characters_are_text) {
+  for (const char* text : {"", "plain", "gr\xc3\xbc\xc3\x9f", "\xe2\x82\xac", "\xf0\x9f\x99\x82"}) EXPECT_TRUE(plain_utf8(text)) << text;
+  for (const char* text : {"\n", "\x7f", "\xc3", "\xc0\xaf", "\xe0\x80\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xff", "\x80", "\xc2\x85"}) {
+    EXPECT_FALSE(plain_utf8(text)) << testing::PrintToString(std::string(text));
+  }
+}
+
+TEST(Bytes, what_was_written_is_read_and_nothing_beyond) {
+  ByteWriter out;
+  out.u8(1);
+  out.u32(0x04030201);
+  out.u64(UINT64_MAX);
+  out.i64(-5);
+  out.text("ab");
+  const std::string bytes = out.take();
+  EXPECT_EQ(bytes.substr(1, 4), "\x01\x02\x03\x04");
+  ByteReader in(bytes);
+  EXPECT_EQ(in.u8(), 1);
+  EXPECT_EQ(in.u32(), 0x04030201u);
+  EXPECT_EQ(in.u64(), UINT64_MAX);
+  EXPECT_EQ(in.i64(), -5);
+  EXPECT_EQ(in.text(2), "ab");
+  EXPECT_TRUE(in.done());
+  EXPECT_EQ(in.u32(), 0u);
+  EXPECT_FALSE(in.ok());
+  EXPECT_EQ(in.left(), 0u);
+  ByteReader short_text(std::string_view(bytes).substr(21, 6));
+  EXPECT_EQ(short_text.text(1), "");
+  EXPECT_FALSE(short_text.ok());
 }
 
 }  // namespace

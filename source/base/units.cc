@@ -43,7 +43,8 @@ std::string format_bytes(uint64_t bytes) {
   size_t unit = 0;
   while (value >= 1024 && unit + 1 < std::size(kNames)) value /= 1024, ++unit;
   if (unit == 0) return str_cat(bytes, " B");
-  return absl::StrFormat(value >= 100 ? "%.0f %s" : "%.1f %s", value, kNames[unit]);
+  if (value >= 100) return absl::StrFormat("%.0f %s", value, kNames[unit]);
+  return absl::StrFormat("%.1f %s", value, kNames[unit]);
 }
 
 absl::StatusOr<Duration> parse_duration(std::string_view text) {

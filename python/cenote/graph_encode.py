@@ -49,6 +49,10 @@ _MAY_RETURN_INPUT = {
     "aten::meshgrid", "aten::rrelu", "aten::einsum", "aten::cpu", "aten::lift", "aten::conj_physical", "aten::repeat",
 }  # fmt: skip
 
+# Operators that write running statistics while training, which their schema does not say: (flag, arguments written).
+_HIDDEN_WRITES = {
+    "aten::batch_norm": (5, (3, 4)), "aten::instance_norm": (5, (3, 4)), "aten::native_batch_norm": (5, (3, 4)),
+}  # fmt: skip
 _PURE_NUMBERS = {"aten::sym_size", "aten::sym_numel", "aten::sym_stride", "aten::sym_storage_offset"}
 
 
@@ -193,6 +197,10 @@ class _Encoder:
                 self.out.written |= shared
             if may_alias or any(_aliases(argument.alias_info, r.alias_info) for r in schema.returns):
                 bases |= shared
+        flag, positions = _HIDDEN_WRITES.get(base_name(target), (0, ()))
+        if positions and node.args[flag] is not False:
+            for position in positions:
+                self.out.written |= self.bases_of(node.args[position], env)
         env[node] = Value(name, frozenset(bases))
 
     def inline(self, node: torch.fx.Node, env: dict[torch.fx.Node, Any], prefix: str) -> None:

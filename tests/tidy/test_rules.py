@@ -76,6 +76,8 @@ def test_good_tree_passes(rule: Rule) -> None:
         (words.check_words, "python/cenote/a.py", "x = eval(text)\n", "'eval('"),
         (words.check_words, "AE/run.sh", "cd /work/x\n", "'/work/'"),
         (words.check_words, "source/base/a.cc", "assert(x);\n", "'assert('"),
+        (words.check_words, "source/base/a.cc", 'f("NULL", NULL);\n', "NULL'"),
+        (words.check_words, "source/base/a.cc", "std::cout << x;\n", "'std::cout'"),
         (words.check_words, "source/node/a.cc", "std::unordered_map<int, int> m;\n", "'std::unordered_'"),
         (words.check_words, "source/node/a.cc", "auto t = std::chrono::steady_clock::now();\n", "'steady_clock'"),
         (words.check_words, "source/policy/a.cc", "int i = rand();\n", "'rand('"),
@@ -112,6 +114,8 @@ def test_fault_is_caught(rule: Rule, path: str, text: str | None, said: str) -> 
     ("rule", "path", "text"),
     [
         (words.check_words, "source/base/a.cc", 'static_assert(sizeof(int) == 4);\nconst char* x = "forward";\n'),
+        (words.check_words, "source/base/a.cc", 'run("a INTEGER NOT NULL, "\n    "b");\nconst char* k = "x NULL";\n'),
+        (words.check_words, "source/base/tool.cc", "int main() { std::cout << 1; }\n"),
         (words.check_words, "source/fabric/a.cc", "std::unordered_map<int, int> m;  // not a pure room\n"),
         (words.check_words, "python/cenote/a.py", "model.eval()\ncursor.execute(x)\n"),
         (words.check_hash_order, "source/node/a.cc", "absl::flat_hash_set<int> s;\nfor (int i : v) s.insert(i);\n"),

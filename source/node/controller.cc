@@ -1,0 +1,129 @@
+#include "node/controller.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/status.h"
+
+namespace cenote::node {
+
+Controller::Controller(ControllerOptions options, Catalogue catalogue, Instant now)
+    : options_(std::move(options)),
+      catalogue_(std::move(catalogue)),
+      next_deploy_(options_.first_version),
+      version_(options_.first_version),
+      settle_at_(now + options_.member_timeout),
+      garbage_from_(now + options_.deploy_lease) {}
+
+void Controller::step(Instant now, std::span<const ControllerEvent> events, Actions& actions) {
+  for (const ControllerEvent& event : events) {
+    std::visit([&](const auto& e) { handle(now, e, actions); }, event);
+  }
+  expire(now, actions);
+  settle(now, actions);
+  check_waiting(now, actions);
+  collect_garbage(now);
+  tell_members(now, actions);
+}
+
+Instant Controller::next_deadline() const {
+  Instant next = Instant::infinite_future();
+  for (const auto& [name, member] : members_) {
+    next = std::min({next, member.last_seen + options_.member_timeout, member.ask_inventory});
+    if (member.stream != 0) next = std::min(next, member.last_told + kBeatInterval);
+  }
+  for (const auto& [number, deploy] : deploys_) {
+    if (!deploy.committing) next = std::min(next, deploy.expires);
+  }
+  for (const BeginAsked& begin : waiting_begins_) next = std::min(next, begin.deadline);
+  for (const CommitAsked& commit : waiting_commits_) next = std::min(next, commit.deadline);
+  if (!settled_) next = std::min(next, settle_at_);
+  if (garbage_dirty_) next = std::min(next, garbage_from_);
+  return next;
+}
+
+// ---- the catalogue changes -------------------------------------------------------------------------------------------------
+void Controller::change(Change change, Actions& actions) {
+  if (changes_.size() >= kPendingMax) {
+    change.done(absl::ResourceExhaustedError(str_cat(changes_.size(), " changes of the catalogue wait, the limit; try again in a moment")), actions);
+    return;
+  }
+  changes_.push_back(std::move(change));
+  pump(actions);
+}
+
+void Controller::pump(Actions& actions) {
+  while (appending_.empty() && !changes_.empty()) {
+    Change next = std::move(changes_.front());
+    changes_.pop_front();
+    absl::StatusOr<Events> events = next.plan();
+    if (!events.ok() || events->empty()) {
+      next.done(events.status(), actions);
+      continue;
+    }
+    appending_ = *std::move(events);
+    appending_done_ = std::move(next.done);
+    actions.emplace_back(AppendEvents{appending_});
+  }
+}
+
+void Controller::handle(Instant, const Appended& e, Actions& actions) {
+  CENOTE_CHECK(!appending_.empty());
+  const Events events = std::exchange(appending_, {});
+  if (e.status.ok()) {
+    for (const CatalogueEvent& event : events) {
+      const absl::Status applied = catalogue_.apply(event);
+      // The store has it: going on without would part from what the next start reads.
+      if (!applied.ok()) actions.emplace_back(Say{true, str_cat("event not applicable: ", describe_event(event), ": ", applied.message())});
+      CENOTE_CHECK(applied.ok());
+    }
+    told_dirty_ = garbage_dirty_ = true;
+  } else {
+    actions.emplace_back(Say{true, str_cat("the catalogue cannot be written: ", e.status.message())});
+  }
+  const auto done = std::exchange(appending_done_, nullptr);
+  done(e.status, actions);
+  pump(actions);
+}
+
+// ---- time ------------------------------------------------------------------------------------------------------------------
+void Controller::expire(Instant now, Actions& actions) {
+  std::vector<std::string> silent;
+  for (auto& [name, member] : members_) {
+    if (member.last_seen + options_.member_timeout <= now) {
+      silent.push_back(name);
+    } else if (member.ask_inventory <= now && member.stream != 0) {
+      member.ask_inventory = now + kInventoryRetry;
+      tell(now, member, MemoryDirective{.version = ++member.directive_version, .drop = {member.dropping.begin(), member.dropping.end()}, .send_inventory = true}, actions);
+    }
+  }
+  for (const std::string& name : silent) lose(name, "silent", actions);
+
+  for (auto deploy = deploys_.begin(); deploy != deploys_.end();) {
+    if (!deploy->second.committing && deploy->second.expires <= now) {
+      actions.emplace_back(Say{true, str_cat("deploy ", deploy->first, " of ", deploy->second.request.name, " by ", deploy->second.request.client, " fell silent and is forgotten")});
+      deploy = deploys_.erase(deploy);
+      garbage_dirty_ = true;
+    } else {
+      ++deploy;
+    }
+  }
+  std::erase_if(evict_until_, [&](const auto& entry) { return entry.second <= now; });
+}
+
+void Controller::settle(Instant now, Actions& actions) {
+  if (settled_) return;
+  const bool complete = std::all_of(options_.expected.begin(), options_.expected.end(), [&](const std::string& name) {
+    const auto member = members_.find(name);
+    return member != members_.end() && (member->second.report.role != Role::kMemory || member->second.inventoried);
+  });
+  if (!complete && now < settle_at_) return;
+  settled_ = true;
+  if (!complete) {
+    for (const std::string& name : options_.expected) {
+      if (!members_.contains(name)) actions.emplace_back(Say{true, str_cat("going on without ", name, ", which has not joined yet")});
+    }
+  }
+}
+
+}  // namespace cenote::node

@@ -1,0 +1,218 @@
+// node/controller.h - what the controller decides: who is a member, what the catalogue becomes, where blocks go, what every agent,
+// router and memory server is told. A state machine: step(now, events) -> actions; no I/O, clock or threads.
+//
+// - The catalogue changes by events only, and an event is applied only after the store acknowledged it (AppendEvents -> Appended). One
+//   append is under way at a time; what else wants to change the catalogue waits its turn and is planned against the newest state.
+// - Replicas are what memory servers report themselves. Reads go by replicas of servers that are live and whose inventory is known.
+// - A deploy is a lease: it keeps its blocks from being dropped, and vanishes if it is neither committed nor renewed. A block that no
+//   revision needs and no deploy holds is dropped from its servers. A new deploy that needs a block which is just being dropped waits
+//   until that is done, so that no block is sealed before and dropped after.
+// - Evicted revisions are not prefetched again until they are deployed or published anew; requests still bring them.
+// - After a start, agents and routers hear nothing until every expected member has joined or member_timeout has passed: they go on with
+//   what the last controller said instead of being told of an empty cluster.
+//
+// Each call is answered by exactly one reply action.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "base/clock.h"
+#include "catalog/catalogue.h"
+#include "message/control.h"
+#include "policy/assign.h"
+#include "policy/place.h"
+
+namespace cenote::node {
+
+struct ControllerOptions {
+  std::string cluster;
+  Duration member_timeout = Duration::from_ms(2'000);
+  Duration deploy_lease = Duration::from_ms(60'000);
+  PlacementPolicy placement = PlacementPolicy::kHybrid;
+  uint32_t replicas = 1;
+  uint64_t group_bytes = 8 << 20;
+  std::map<std::string, std::string> failure_domains;              // Memory server -> domain; absent: its own.
+  std::map<std::string, std::vector<std::string>> device_models;   // "agent-0/host:0" -> names; absent: all.
+  std::map<std::string, std::vector<std::string>> agent_devices;   // "agent-0" -> "host:0", ...; absent: as it reports.
+  std::set<std::string> expected;                                  // Names of members that a start waits for.
+  uint64_t first_version = 1;                                      // Of assignments and views: rises from one start to the next.
+};
+
+using CallId = uint64_t;
+using StreamId = uint64_t;  // Never used twice.
+
+// ---- events -------------------------------------------------------------------------------------------------------------
+struct Reported { StreamId stream = 0; MemberReport report; };  // The first of a stream is its join.
+struct StreamEnded { StreamId stream = 0; };
+struct Appended { absl::Status status; };                       // Answers AppendEvents.
+struct BeginAsked { CallId call = 0; DeployRequest request; Instant deadline; };
+struct RenewAsked { CallId call = 0; uint64_t deploy = 0; };
+struct CommitAsked { CallId call = 0; uint64_t deploy = 0; RevisionRecord record; Instant deadline; };
+struct AbortAsked { CallId call = 0; uint64_t deploy = 0; };
+struct PublishAsked { CallId call = 0; std::string model; std::string tag; };
+struct RollbackAsked { CallId call = 0; std::string model; };
+struct RemoveAsked { CallId call = 0; std::string model; };
+struct EvictAsked { CallId call = 0; std::string model; };
+struct ModelsAsked { CallId call = 0; std::string model; bool blocks = false; };
+struct ClusterAsked { CallId call = 0; MemberReport self; };
+struct MemberDrainAsked { CallId call = 0; std::string member; };
+using ControllerEvent = std::variant<Reported, StreamEnded, Appended, BeginAsked, RenewAsked, CommitAsked, AbortAsked, PublishAsked,
+                                     RollbackAsked, RemoveAsked, EvictAsked, ModelsAsked, ClusterAsked, MemberDrainAsked>;
+
+// ---- actions ------------------------------------------------------------------------------------------------------------
+struct AppendEvents { std::vector<CatalogueEvent> events; };              // All or none; answer: Appended.
+struct SendDirective { StreamId stream = 0; Directive directive; };       // A newer one of the same kind may replace it.
+struct RefuseStream { StreamId stream = 0; absl::Status status; };        // Send Refused, then end it.
+struct Say { bool warning = false; std::string text; };                   // For the log.
+template <typename Result>
+struct Reply { CallId call = 0; Result result; };
+using PlanReply = Reply<absl::StatusOr<DeployPlan>>;
+using CommitReply = Reply<absl::StatusOr<DeployResult>>;
+using TagMoveReply = Reply<absl::StatusOr<TagMove>>;
+using RemovalReply = Reply<absl::StatusOr<Removal>>;
+using ModelsReply = Reply<absl::StatusOr<std::vector<ModelInfo>>>;
+using ClusterReply = Reply<absl::StatusOr<ClusterStatus>>;
+using DoneReply = Reply<absl::Status>;                                    // Renew, abort, evict, drain.
+using ControllerAction = std::variant<AppendEvents, SendDirective, RefuseStream, Say, PlanReply, CommitReply, TagMoveReply,
+                                      RemovalReply, ModelsReply, ClusterReply, DoneReply>;
+
+class Controller {
+ public:
+  // `catalogue`: as the store's events make it.
+  Controller(ControllerOptions options, Catalogue catalogue, Instant now);
+  Controller(const Controller&) = delete;  // Pending work refers to it.
+  Controller& operator=(const Controller&) = delete;
+
+  // Appends to `actions`. Instants must not go backwards.
+  void step(Instant now, std::span<const ControllerEvent> events, std::vector<ControllerAction>& actions);
+  Instant next_deadline() const;
+  const Catalogue& catalogue() const { return catalogue_; }
+
+  static constexpr Duration kBeatInterval = Duration::from_ms(1'000);   // Every member hears at least so often.
+  static constexpr Duration kEvictRepeated = Duration::from_ms(2'000);  // Evictions ride on every assignment for so long.
+  static constexpr Duration kInventoryRetry = Duration::from_ms(1'000);
+  static constexpr size_t kDeploysMax = 256;
+  static constexpr size_t kPendingMax = 4096;    // Changes that wait for their turn.
+  static constexpr size_t kMembersMax = 4096;
+
+ private:
+  using Actions = std::vector<ControllerAction>;
+  using Events = std::vector<CatalogueEvent>;
+
+  // What a memory server said and the catalogue does not know yet.
+  struct ReplicaDelta {
+    bool queued = false;
+    bool whole = false;                                     // `changes` is all it holds.
+    std::map<Digest, std::optional<uint32_t>> changes;      // Size, or gone.
+  };
+  struct Member {
+    MemberReport report;               // The last, without its block lists.
+    StreamId stream = 0;               // 0: none; reports come no more.
+    Instant last_seen;
+    Instant last_told;
+    bool inventoried = false;          // Memory servers: this incarnation said all it holds, and the catalogue knows.
+    Instant ask_inventory = Instant::infinite_future();
+    ReplicaDelta delta;
+    std::set<Digest> dropping;         // Told to drop, not yet confirmed.
+    bool dropping_changed = false;
+    uint64_t directive_version = 0;
+    std::optional<Assignment> assignment;  // As last sent on this stream.
+    std::optional<ClusterView> view;
+  };
+  struct Deploy {
+    DeployRequest request;
+    std::set<Digest> blocks;
+    std::vector<std::pair<BlockRef, std::string>> planned;  // Block and server it is to be written to.
+    Instant expires;
+    bool committing = false;           // Its end is under way: it does not expire.
+  };
+  struct Change {
+    std::function<absl::StatusOr<Events>()> plan;                        // At its turn.
+    std::function<void(const absl::Status&, Actions&)> done;             // Applied (or nothing to do): Ok.
+  };
+
+  // controller.cc
+  void handle(Instant now, const Appended& e, Actions& actions);
+  void change(Change change, Actions& actions);
+  void pump(Actions& actions);
+  void expire(Instant now, Actions& actions);
+  void settle(Instant now, Actions& actions);
+
+  // controller_members.cc
+  void handle(Instant now, const Reported& e, Actions& actions);
+  void handle(Instant now, const StreamEnded& e, Actions& actions);
+  void handle(Instant now, const ClusterAsked& e, Actions& actions);
+  void handle(Instant now, const MemberDrainAsked& e, Actions& actions);
+  bool admit(Instant now, const Reported& e, Actions& actions);
+  void note_blocks(Instant now, Member& member, const MemberReport& report, Actions& actions);
+  Events plan_replicas(const std::string& server);
+  void lose(const std::string& name, std::string_view why, Actions& actions);
+  bool holds_live(const std::string& server) const;
+  size_t live_replicas(const Digest& block) const;
+
+  // controller_deploy.cc
+  void handle(Instant now, const BeginAsked& e, Actions& actions);
+  void handle(Instant now, const RenewAsked& e, Actions& actions);
+  void handle(Instant now, const CommitAsked& e, Actions& actions);
+  void handle(Instant now, const AbortAsked& e, Actions& actions);
+  absl::Status check_begin(const DeployRequest& request) const;
+  bool being_dropped(const DeployRequest& request) const;
+  absl::StatusOr<DeployPlan> begin(Instant now, const DeployRequest& request);
+  absl::Status check_commit(const Deploy& deploy, const RevisionRecord& record) const;
+  void check_waiting(Instant now, Actions& actions);
+  void commit(CallId call, uint64_t deploy, RevisionRecord record, Actions& actions);
+
+  // controller_names.cc
+  void handle(Instant now, const PublishAsked& e, Actions& actions);
+  void handle(Instant now, const RollbackAsked& e, Actions& actions);
+  void handle(Instant now, const RemoveAsked& e, Actions& actions);
+  void handle(Instant now, const EvictAsked& e, Actions& actions);
+  void handle(Instant now, const ModelsAsked& e, Actions& actions);
+  absl::StatusOr<std::vector<std::pair<std::string, Digest>>> named(std::string_view model) const;
+  ModelInfo describe(const std::string& name, const Digest& revision, bool blocks) const;
+
+  // controller_directives.cc
+  void collect_garbage(Instant now);
+  void tell_members(Instant now, Actions& actions);
+  void tell(Instant now, Member& member, Directive directive, Actions& actions);
+  policy::AssignView assign_view() const;
+  std::vector<std::string> devices_of(const Member& agent) const;
+
+  const ControllerOptions options_;
+  Catalogue catalogue_;
+  std::map<std::string, Member> members_;         // Live.
+  std::map<std::string, MemberReport> lost_;
+  std::map<StreamId, std::string> streams_;       // Joined ones -> member.
+  std::set<StreamId> refused_;                    // Their further reports are not heard.
+
+  std::deque<Change> changes_;
+  Events appending_;                              // Under way at the store; empty: none.
+  std::function<void(const absl::Status&, Actions&)> appending_done_;
+
+  std::map<uint64_t, Deploy> deploys_;
+  uint64_t next_deploy_;                          // Begins at first_version: never one of an earlier start.
+  std::deque<BeginAsked> waiting_begins_;
+  std::deque<CommitAsked> waiting_commits_;
+
+  std::set<Digest> evicted_;                      // Not prefetched.
+  std::map<Digest, Instant> evict_until_;         // Rides on assignments until then.
+
+  uint64_t version_;
+  bool told_dirty_ = true;                        // Assignments and views may have changed.
+  bool garbage_dirty_ = true;
+  bool settled_ = false;
+  Instant settle_at_;
+  Instant garbage_from_;                          // Leases of the last controller's deploys may still be in use before.
+};
+
+}  // namespace cenote::node

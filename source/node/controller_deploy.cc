@@ -1,0 +1,229 @@
+// Deploys: begin (where to write), renew, commit (when the servers have said that they hold it), abort.
+#include <algorithm>
+#include <utility>
+
+#include "base/status.h"
+#include "base/units.h"
+#include "catalog/catalogue_plans.h"
+#include "node/controller.h"
+
+namespace cenote::node {
+namespace {
+
+// FNV-1a (Fowler, Noll, Vo), 32 bits.
+uint32_t spread(std::string_view text) {
+  uint32_t hash = 2166136261u;
+  for (const char c : text) hash = (hash ^ static_cast<uint8_t>(c)) * 16777619u;
+  return hash;
+}
+
+absl::Status no_such_deploy(uint64_t deploy) {
+  return absl::NotFoundError(str_cat("deploy ", deploy, " is not known: it expired, ended, or the controller restarted; deploy again (what was sent is not sent twice)"));
+}
+
+std::string tag_or_default(const std::string& tag) { return tag.empty() ? std::string(kDefaultTag) : tag; }
+
+}  // namespace
+
+absl::Status Controller::check_begin(const DeployRequest& request) const {
+  CENOTE_RETURN_IF_ERROR(check_model_name(request.name));
+  CENOTE_RETURN_IF_ERROR(check_tag(tag_or_default(request.tag)));
+  if (request.blocks.empty()) return absl::InvalidArgumentError(str_cat("deploy of ", request.name, ": no blocks"));
+  std::set<Digest> seen;
+  for (const BlockRef& block : request.blocks) {
+    if (block.size_bytes == 0 || block.size_bytes > kBlockBytesMax || !seen.insert(block.id).second) {
+      return absl::InvalidArgumentError(str_cat("deploy of ", request.name, ": block ", block.id.short_hex(), " of ", block.size_bytes,
+                                                " bytes: must be named once, with 1 to ", kBlockBytesMax, " bytes"));
+    }
+  }
+  if (!request.update) {
+    const std::vector<std::string> names = catalogue_.names();
+    if (std::find(names.begin(), names.end(), request.name) != names.end()) {
+      return absl::AlreadyExistsError(str_cat("a model named ", request.name, " exists; deploy with --update to add a revision, or under another name"));
+    }
+  }
+  if (deploys_.size() >= kDeploysMax) return absl::ResourceExhaustedError(str_cat(kDeploysMax, " deploys are under way, the limit; try again when one has ended"));
+  return absl::OkStatus();
+}
+
+bool Controller::being_dropped(const DeployRequest& request) const {
+  for (const auto& [name, member] : members_) {
+    if (member.dropping.empty()) continue;
+    for (const BlockRef& block : request.blocks) {
+      if (member.dropping.contains(block.id)) return true;
+    }
+  }
+  return false;
+}
+
+void Controller::handle(Instant now, const BeginAsked& e, Actions& actions) {
+  if (const absl::Status status = check_begin(e.request); !status.ok()) {
+    actions.emplace_back(PlanReply{e.call, status});
+  } else if (being_dropped(e.request)) {
+    waiting_begins_.push_back(e);
+  } else {
+    actions.emplace_back(PlanReply{e.call, begin(now, e.request)});
+  }
+}
+
+absl::StatusOr<DeployPlan> Controller::begin(Instant now, const DeployRequest& request) {
+  CENOTE_RETURN_IF_ERROR(check_begin(request));  // Again: it may have waited.
+  std::vector<PlaceServer> servers;
+  std::map<std::string, uint32_t> index;
+  for (const auto& [name, member] : members_) {
+    if (member.report.role != Role::kMemory || !member.inventoried || member.stream == 0 || member.report.draining) continue;
+    const MemoryServerInfo& memory = member.report.memory;
+    const auto domain = options_.failure_domains.find(name);
+    index.emplace(name, static_cast<uint32_t>(servers.size()));
+    servers.push_back({.name = name,
+                       .free_bytes = memory.capacity_bytes - std::min(memory.capacity_bytes, memory.used_bytes),
+                       .failure_domain = domain == options_.failure_domains.end() ? std::string() : domain->second});
+  }
+  // What other deploys were promised and have not written yet is not free.
+  for (const auto& [number, deploy] : deploys_) {
+    for (const auto& [block, server] : deploy.planned) {
+      const auto at = index.find(server);
+      const auto state = catalogue_.blocks().find(block.id);
+      if (at == index.end() || (state != catalogue_.blocks().end() && state->second.servers.contains(server))) continue;
+      uint64_t& free = servers[at->second].free_bytes;
+      free -= std::min(free, round_up(block.size_bytes, kBlockAlignBytes));
+    }
+  }
+  std::vector<PlaceBlock> blocks;
+  for (const BlockRef& block : request.blocks) {
+    PlaceBlock place{.size_bytes = block.size_bytes};
+    for (const std::string& server : catalogue_.replicas(block.id)) {
+      if (const auto at = index.find(server); at != index.end()) place.held_by.push_back(at->second);
+    }
+    blocks.push_back(std::move(place));
+  }
+  CENOTE_ASSIGN_OR_RETURN(const auto targets, place_blocks(blocks, servers,
+                                                           {.policy = options_.placement, .replicas = options_.replicas, .group_bytes = options_.group_bytes, .rotation = spread(request.name)}));
+  Deploy deploy{.request = request, .expires = now + options_.deploy_lease};
+  DeployPlan plan{.deploy = next_deploy_++, .lease = options_.deploy_lease};
+  std::set<uint32_t> used;
+  for (size_t i = 0; i < targets.size(); ++i) {
+    deploy.blocks.insert(request.blocks[i].id);
+    if (targets[i].empty()) continue;
+    BlockTargets send{.block = static_cast<uint32_t>(i)};
+    for (const uint32_t server : targets[i]) {
+      send.servers.push_back(servers[server].name);
+      deploy.planned.emplace_back(request.blocks[i], servers[server].name);
+      used.insert(server);
+    }
+    plan.send.push_back(std::move(send));
+  }
+  for (const uint32_t server : used) plan.servers.push_back(members_.at(servers[server].name).report.memory);
+  deploys_.emplace(plan.deploy, std::move(deploy));
+  return plan;
+}
+
+void Controller::handle(Instant now, const RenewAsked& e, Actions& actions) {
+  const auto deploy = deploys_.find(e.deploy);
+  if (deploy == deploys_.end()) {
+    actions.emplace_back(DoneReply{e.call, no_such_deploy(e.deploy)});
+    return;
+  }
+  deploy->second.expires = now + options_.deploy_lease;
+  actions.emplace_back(DoneReply{e.call, absl::OkStatus()});
+}
+
+void Controller::handle(Instant, const AbortAsked& e, Actions& actions) {
+  const auto deploy = deploys_.find(e.deploy);
+  if (deploy != deploys_.end() && deploy->second.committing) {
+    actions.emplace_back(DoneReply{e.call, absl::FailedPreconditionError(str_cat("deploy ", e.deploy, " is being committed"))});
+    return;
+  }
+  if (deploy != deploys_.end()) deploys_.erase(deploy);
+  garbage_dirty_ = true;
+  actions.emplace_back(DoneReply{e.call, absl::OkStatus()});  // Also of one that is gone: it is aborted.
+}
+
+absl::Status Controller::check_commit(const Deploy& deploy, const RevisionRecord& record) const {
+  const auto bad = [&](const auto&... what) { return absl::InvalidArgumentError(str_cat("commit of ", deploy.request.name, ": ", what...)); };
+  if (record.digest.empty()) return bad("the record has no digest");
+  if (record.name != deploy.request.name) return bad("the record's name is ", record.name);
+  if (record.manifest_blocks.empty()) return bad("the record names no manifest blocks");
+  std::map<Digest, uint32_t> begun;
+  for (const BlockRef& block : deploy.request.blocks) begun.emplace(block.id, block.size_bytes);
+  for (const BlockRef& block : distinct_blocks(record)) {
+    const auto found = begun.find(block.id);
+    if (found == begun.end() || found->second != block.size_bytes) return bad("block ", block.id.short_hex(), " of ", block.size_bytes, " bytes was not named when the deploy began");
+  }
+  uint64_t weights = 0, manifest = 0;
+  for (const BlockRef& block : record.blocks) weights += block.size_bytes;
+  for (const BlockRef& block : record.manifest_blocks) manifest += block.size_bytes;
+  if (weights != record.weight_bytes) return bad("weight_bytes is ", record.weight_bytes, ", the blocks have ", weights);
+  if (manifest != record.manifest_bytes) return bad("manifest_bytes is ", record.manifest_bytes, ", its blocks have ", manifest);
+  return absl::OkStatus();
+}
+
+void Controller::handle(Instant, const CommitAsked& e, Actions& actions) {
+  const auto deploy = deploys_.find(e.deploy);
+  absl::Status status = deploy == deploys_.end() ? no_such_deploy(e.deploy) : check_commit(deploy->second, e.record);
+  if (status.ok() && deploy->second.committing) status = absl::FailedPreconditionError(str_cat("deploy ", e.deploy, " is being committed already"));
+  if (!status.ok()) {
+    actions.emplace_back(CommitReply{e.call, std::move(status)});
+    return;
+  }
+  deploy->second.committing = true;
+  waiting_commits_.push_back(e);
+}
+
+// Begins that waited for drops, commits that waited for replicas.
+void Controller::check_waiting(Instant now, Actions& actions) {
+  for (std::deque<BeginAsked> begins = std::exchange(waiting_begins_, {}); BeginAsked& ask : begins) {
+    if (!being_dropped(ask.request)) {
+      actions.emplace_back(PlanReply{ask.call, begin(now, ask.request)});
+    } else if (ask.deadline <= now) {
+      actions.emplace_back(PlanReply{ask.call, absl::DeadlineExceededError(str_cat("deploy of ", ask.request.name, ": some of its blocks are still being dropped; try again in a moment"))});
+    } else {
+      waiting_begins_.push_back(std::move(ask));
+    }
+  }
+  for (std::deque<CommitAsked> commits = std::exchange(waiting_commits_, {}); CommitAsked& ask : commits) {
+    const std::vector<BlockRef> blocks = distinct_blocks(ask.record);
+    const auto missing = std::find_if(blocks.begin(), blocks.end(), [this](const BlockRef& block) { return live_replicas(block.id) == 0; });
+    if (missing == blocks.end()) {
+      commit(ask.call, ask.deploy, std::move(ask.record), actions);
+    } else if (ask.deadline <= now) {
+      Deploy& deploy = deploys_.at(ask.deploy);
+      deploy.committing = false;
+      deploy.expires = now + options_.deploy_lease;  // The client may send what is missing and commit again.
+      actions.emplace_back(CommitReply{ask.call, absl::DeadlineExceededError(str_cat("commit of ", ask.record.name, ": no live memory server has reported block ", missing->id.short_hex(),
+                                                                                     "; send it again and commit again"))});
+    } else {
+      waiting_commits_.push_back(std::move(ask));
+    }
+  }
+}
+
+void Controller::commit(CallId call, uint64_t deploy, RevisionRecord record, Actions& actions) {
+  const DeployRequest& request = deploys_.at(deploy).request;
+  const std::string tag = tag_or_default(request.tag);
+  // Shared by both steps: whether there was anything to do is known at its turn.
+  auto nothing_new = std::make_shared<bool>(false);
+  auto shared = std::make_shared<const RevisionRecord>(std::move(record));
+  change({.plan =
+              [this, shared, tag, update = request.update, nothing_new] {
+                absl::StatusOr<Events> events = plan_deploy(catalogue_, *shared, tag, update);
+                *nothing_new = events.ok() && events->empty();
+                return events;
+              },
+          .done =
+              [this, call, deploy, shared, tag, nothing_new](const absl::Status& status, Actions& actions) {
+                deploys_.erase(deploy);
+                garbage_dirty_ = true;
+                if (!status.ok()) {
+                  actions.emplace_back(CommitReply{call, status});
+                  return;
+                }
+                evicted_.erase(shared->digest);
+                told_dirty_ = true;
+                actions.emplace_back(Say{false, str_cat("deployed ", shared->name, ":", tag, " -> ", shared->digest.short_hex())});
+                actions.emplace_back(CommitReply{call, DeployResult{shared->digest, shared->name, tag, *nothing_new}});
+              }},
+         actions);
+}
+
+}  // namespace cenote::node

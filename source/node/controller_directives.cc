@@ -1,0 +1,83 @@
+// What members are told: assignments, views, drops, heartbeats.
+#include <utility>
+
+#include "base/status.h"
+#include "node/controller.h"
+
+namespace cenote::node {
+
+// Blocks that no revision needs and no deploy holds are to be dropped wherever they are.
+void Controller::collect_garbage(Instant now) {
+  if (!garbage_dirty_ || now < garbage_from_) return;
+  garbage_dirty_ = false;
+  for (const BlockRef& block : catalogue_.unreferenced()) {
+    bool leased = false;
+    for (const auto& [number, deploy] : deploys_) leased = leased || deploy.blocks.contains(block.id);
+    if (leased) continue;
+    for (const std::string& server : catalogue_.replicas(block.id)) {
+      if (!holds_live(server)) continue;
+      Member& member = members_.at(server);
+      if (member.dropping.insert(block.id).second) member.dropping_changed = true;
+    }
+  }
+}
+
+policy::AssignView Controller::assign_view() const {
+  policy::AssignView view{.catalogue = &catalogue_, .models = options_.device_models, .not_prefetched = evicted_};
+  for (const auto& [name, member] : members_) {
+    if (member.report.role == Role::kMemory && member.inventoried && !member.report.draining) view.servers.push_back(member.report.memory);
+    if (member.report.role == Role::kAgent && !member.report.draining) {
+      view.executors.insert(view.executors.end(), member.report.executors.begin(), member.report.executors.end());
+    }
+  }
+  return view;
+}
+
+std::vector<std::string> Controller::devices_of(const Member& agent) const {
+  const auto known = options_.agent_devices.find(agent.report.name);
+  if (known != options_.agent_devices.end()) return known->second;
+  std::vector<std::string> devices;
+  for (const ExecutorReport& executor : agent.report.executors) devices.push_back(executor.device);
+  return devices;
+}
+
+void Controller::tell(Instant now, Member& member, Directive directive, Actions& actions) {
+  member.last_told = now;
+  actions.emplace_back(SendDirective{member.stream, std::move(directive)});
+}
+
+void Controller::tell_members(Instant now, Actions& actions) {
+  std::optional<policy::AssignView> view;
+  std::optional<ClusterView> cluster;
+  for (auto& [name, member] : members_) {
+    if (member.stream == 0) continue;
+    if (settled_ && told_dirty_ && member.report.role == Role::kAgent) {
+      if (!view) view = assign_view();
+      Assignment assignment = policy::make_assignment(*view, name, devices_of(member));
+      if (!member.assignment || !policy::same_assignment(*member.assignment, assignment)) {
+        member.assignment = assignment;
+        assignment.version = ++version_;
+        for (const auto& [revision, until] : evict_until_) assignment.evict.push_back(revision);
+        tell(now, member, std::move(assignment), actions);
+      }
+    }
+    if (settled_ && told_dirty_ && member.report.role == Role::kRouter) {
+      if (!view) view = assign_view();
+      if (!cluster) cluster = policy::make_cluster_view(*view);
+      if (!member.view || !policy::same_view(*member.view, *cluster)) {
+        member.view = *cluster;
+        ClusterView sent = *cluster;
+        sent.version = ++version_;
+        tell(now, member, std::move(sent), actions);
+      }
+    }
+    if (member.dropping_changed) {
+      member.dropping_changed = false;
+      tell(now, member, MemoryDirective{.version = ++member.directive_version, .drop = {member.dropping.begin(), member.dropping.end()}}, actions);
+    }
+    if (now >= member.last_told + kBeatInterval) tell(now, member, Heartbeat{}, actions);
+  }
+  if (settled_) told_dirty_ = false;
+}
+
+}  // namespace cenote::node

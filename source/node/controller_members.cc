@@ -1,0 +1,187 @@
+// Who is a member, and which blocks memory servers say they hold.
+#include <algorithm>
+#include <utility>
+
+#include "base/nearest.h"
+#include "base/status.h"
+#include "node/controller.h"
+
+namespace cenote::node {
+
+// A report of a stream not seen before is a join. False: it was refused.
+bool Controller::admit(Instant now, const Reported& e, Actions& actions) {
+  const std::string& name = e.report.name;
+  const auto refuse = [&](absl::Status status) {
+    actions.emplace_back(Say{true, std::string(status.message())});
+    refused_.insert(e.stream);
+    actions.emplace_back(RefuseStream{e.stream, std::move(status)});
+    return false;
+  };
+  if (name.empty() || e.report.incarnation == 0) return refuse(absl::InvalidArgumentError("a member must report its name and incarnation"));
+  const auto found = members_.find(name);
+  if (found == members_.end()) {
+    if (members_.size() >= kMembersMax) return refuse(absl::ResourceExhaustedError(str_cat("the cluster has ", kMembersMax, " members, the limit")));
+  } else {
+    const Member& old = found->second;
+    if (old.report.incarnation != e.report.incarnation && old.stream != 0) {
+      return refuse(absl::AlreadyExistsError(str_cat("another ", role_name(old.report.role), " named ", name, " (", old.report.address, ", pid ", old.report.pid,
+                                                     ") is in the cluster; give this one (", e.report.address, ", pid ", e.report.pid, ") a name of its own")));
+    }
+    if (old.report.incarnation != e.report.incarnation) {
+      lose(name, "restarted", actions);
+      lost_.erase(name);
+    }
+  }
+  lost_.erase(name);
+  Member& member = members_[name];
+  if (member.stream != 0) streams_.erase(member.stream);
+  member.stream = e.stream;
+  member.inventoried = false;
+  member.assignment.reset();
+  member.view.reset();
+  member.dropping_changed = !member.dropping.empty();
+  member.last_told = Instant{now.ns - kBeatInterval.ns};  // Hears at once.
+  streams_.emplace(e.stream, name);
+  told_dirty_ = true;
+  actions.emplace_back(Say{false, str_cat(role_name(e.report.role), " ", name, " joined from ", e.report.address, ", pid ", e.report.pid)});
+  if (e.report.role == Role::kMemory && !e.report.inventory) member.ask_inventory = now;
+  return true;
+}
+
+void Controller::handle(Instant now, const Reported& e, Actions& actions) {
+  if (refused_.contains(e.stream)) return;
+  const auto stream = streams_.find(e.stream);
+  if (stream == streams_.end() || stream->second != e.report.name || !members_.contains(e.report.name) ||
+      members_.at(e.report.name).report.incarnation != e.report.incarnation) {
+    if (!admit(now, e, actions)) return;
+  }
+  Member& member = members_.at(e.report.name);
+  const MemberReport& old = member.report;
+  const bool moved = old.address != e.report.address || old.draining != e.report.draining || old.memory.fabric_address != e.report.memory.fabric_address ||
+                     !std::equal(old.executors.begin(), old.executors.end(), e.report.executors.begin(), e.report.executors.end(),
+                                 [](const ExecutorReport& a, const ExecutorReport& b) { return policy::same_executor(policy::without_load(a), policy::without_load(b)); });
+  if (moved) told_dirty_ = true;
+  member.last_seen = now;
+  member.report = e.report;
+  member.report.held.clear();
+  member.report.dropped.clear();
+  if (e.report.role == Role::kMemory) note_blocks(now, member, e.report, actions);
+}
+
+void Controller::note_blocks(Instant, Member& member, const MemberReport& report, Actions& actions) {
+  if (report.inventory) {
+    member.ask_inventory = Instant::infinite_future();
+    member.delta.whole = true;
+    member.delta.changes.clear();
+    std::set<Digest> still;
+    for (const BlockRef& block : report.held) {
+      if (member.dropping.contains(block.id)) still.insert(block.id);
+    }
+    member.dropping = std::move(still);
+  } else if (report.held.empty() && report.dropped.empty()) {
+    return;
+  }
+  for (const Digest& id : report.dropped) {
+    member.dropping.erase(id);
+    member.delta.changes[id] = std::nullopt;
+  }
+  for (const BlockRef& block : report.held) member.delta.changes[block.id] = block.size_bytes;
+  if (member.delta.queued) return;
+  member.delta.queued = true;
+  const std::string server = report.name;
+  change({.plan = [this, server] { return absl::StatusOr<Events>(plan_replicas(server)); },
+          .done =
+              [this, server, incarnation = report.incarnation](const absl::Status& status, Actions&) {
+                const auto found = members_.find(server);
+                if (found == members_.end() || found->second.report.incarnation != incarnation) return;
+                if (status.ok()) return;
+                // What it said is lost: it must say all again.
+                found->second.inventoried = false;
+                found->second.delta.queued = false;
+                found->second.ask_inventory = found->second.last_seen + kInventoryRetry;
+              }},
+         actions);
+}
+
+// What the server said since its last turn, as the events that tell the catalogue what it does not know yet.
+Controller::Events Controller::plan_replicas(const std::string& server) {
+  const auto found = members_.find(server);
+  if (found == members_.end()) return {};
+  Member& member = found->second;
+  const ReplicaDelta delta = std::exchange(member.delta, {});
+  if (delta.whole) {
+    member.inventoried = true;
+    told_dirty_ = true;
+  }
+  ReplicasAdded added{.server = server};
+  ReplicasLost lost{.server = server};
+  std::set<Digest> known;
+  for (const BlockRef& block : catalogue_.held_by(server)) known.insert(block.id);
+  for (const auto& [id, size] : delta.changes) {
+    if (size && !known.contains(id)) added.blocks.push_back({.id = id, .size_bytes = *size});
+    if (!size && known.contains(id)) lost.blocks.push_back(id);
+  }
+  if (delta.whole) {
+    for (const Digest& id : known) {
+      if (!delta.changes.contains(id)) lost.blocks.push_back(id);
+    }
+  }
+  Events events;
+  if (!lost.blocks.empty()) events.emplace_back(std::move(lost));
+  if (!added.blocks.empty()) events.emplace_back(std::move(added));
+  return events;
+}
+
+void Controller::handle(Instant, const StreamEnded& e, Actions& actions) {
+  refused_.erase(e.stream);
+  const auto stream = streams_.find(e.stream);
+  if (stream == streams_.end()) return;
+  const auto member = members_.find(stream->second);
+  if (member != members_.end() && member->second.stream == e.stream) {
+    member->second.stream = 0;  // Still a member until it is silent for long: a broken connection is no death.
+    if (member->second.report.draining) lose(stream->second, "has drained and left", actions);
+  }
+  streams_.erase(e.stream);
+}
+
+void Controller::lose(const std::string& name, std::string_view why, Actions& actions) {
+  const auto member = members_.find(name);
+  CENOTE_CHECK(member != members_.end());
+  actions.emplace_back(Say{true, str_cat(role_name(member->second.report.role), " ", name, " is lost: ", why)});
+  if (member->second.stream != 0) streams_.erase(member->second.stream);
+  lost_[name] = std::move(member->second.report);
+  members_.erase(member);
+  told_dirty_ = true;
+}
+
+bool Controller::holds_live(const std::string& server) const {
+  const auto member = members_.find(server);
+  return member != members_.end() && member->second.inventoried;
+}
+
+size_t Controller::live_replicas(const Digest& block) const {
+  const auto state = catalogue_.blocks().find(block);
+  if (state == catalogue_.blocks().end()) return 0;
+  return static_cast<size_t>(std::count_if(state->second.servers.begin(), state->second.servers.end(), [this](const std::string& server) { return holds_live(server); }));
+}
+
+void Controller::handle(Instant, const ClusterAsked& e, Actions& actions) {
+  ClusterStatus status{.cluster = options_.cluster, .members = {e.self}, .events = catalogue_.applied()};
+  for (const auto& [name, member] : members_) status.members.push_back(member.report);
+  for (const auto& [name, report] : lost_) status.lost.push_back(report);
+  actions.emplace_back(ClusterReply{e.call, std::move(status)});
+}
+
+void Controller::handle(Instant now, const MemberDrainAsked& e, Actions& actions) {
+  const auto member = members_.find(e.member);
+  if (member == members_.end() || member->second.stream == 0) {
+    std::vector<std::string> names;
+    for (const auto& [name, other] : members_) names.push_back(name);
+    actions.emplace_back(DoneReply{e.call, absl::NotFoundError(str_cat("no live member is named ", e.member, did_you_mean(e.member, names)))});
+    return;
+  }
+  tell(now, member->second, DrainMember{}, actions);
+  actions.emplace_back(DoneReply{e.call, absl::OkStatus()});
+}
+
+}  // namespace cenote::node

@@ -1,8 +1,9 @@
 #include "base/settings.h"
 
+#include <algorithm>
+
 #include <nlohmann/json.hpp>
 
-#include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "base/settings_impl.h"
 #include "base/status.h"
@@ -102,8 +103,11 @@ std::string SettingProblem::message() const {
 
 absl::Status problems_status(const std::vector<SettingProblem>& problems) {
   if (problems.empty()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrJoin(
-      problems, "\n", [](std::string* out, const SettingProblem& problem) { str_append(out, problem.message()); }));
+  constexpr size_t kShownMax = 50;
+  std::string text;
+  for (size_t i = 0; i < std::min(problems.size(), kShownMax); ++i) str_append(&text, i == 0 ? "" : "\n", problems[i].message());
+  if (problems.size() > kShownMax) str_append(&text, "\nand ", problems.size() - kShownMax, " more");
+  return absl::InvalidArgumentError(text);
 }
 
 Settings::Settings() : tree_(std::make_unique<SettingsTree>()) {}

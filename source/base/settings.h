@@ -24,7 +24,7 @@ struct SettingProblem {
   std::string message() const;
 };
 
-// kInvalidArgument with every problem on a line of its own; ok if there is none.
+// kInvalidArgument with each problem (of a great many, the first 50) on a line of its own; ok if there is none.
 absl::Status problems_status(const std::vector<SettingProblem>& problems);
 
 struct SettingsInput {

@@ -169,7 +169,8 @@ def _show_answer(case: Case) -> None:
         rows = []
         for path, logits in zip(photos(), case.answer.numpy(), strict=True):
             guesses = preprocess.top(logits, case.source.files, 3)
-            rows.append([path.name, ", ".join(f"[bold]{g.label}[/] {g.probability:.0%}" if i == 0 else f"{g.label} {g.probability:.0%}" for i, g in enumerate(guesses))])
+            first, *others = [(g.label, f"{g.probability:.0%}") for g in guesses]
+            rows.append([path.name, ", ".join([f"[bold]{first[0]}[/] {first[1]}", *(f"{label} {share}" for label, share in others)])])
         table(["photo", "it shows"], rows)
     elif case.name == "minilm":
         close = preprocess.similarities(case.answer.numpy())

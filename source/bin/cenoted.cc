@@ -57,7 +57,7 @@ absl::Status check_state_directory(const std::string& path) {
 
 // An executor's name has its agent's in it, and a slash, which no file name may have.
 std::string log_name(std::string name) {
-  std::ranges::replace(name, '/', '_');
+  std::ranges::replace(name, '/', '-');
   return name;
 }
 

@@ -1,0 +1,247 @@
+// The controller's role: node/controller.h joined with gRPC and the store.
+//
+// Threads: this one steps the state machine; Worker owns the store, whose appends wait for the disk; gRPC's post events.
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <utility>
+
+#include "base/log.h"
+#include "base/status.h"
+#include "bin/calls.h"
+#include "bin/mailbox.h"
+#include "bin/process_usage.h"
+#include "bin/roles.h"
+#include "bin/worker.h"
+#include "node/controller.h"
+#include "store/event_store.h"
+#include "wire/controller_service.h"
+#include "wire/credentials.h"
+#include "wire/server.h"
+
+namespace cenote {
+namespace {
+
+constexpr size_t kEventsMax = 16384;
+constexpr size_t kReadBatch = 1024;
+// A log that is this much longer than its snapshot is compacted at start.
+constexpr uint64_t kCompactFactor = 4;
+constexpr uint64_t kCompactFloor = 4096;
+
+absl::StatusOr<Catalogue> read_catalogue(EventStore& store) {
+  Catalogue catalogue;
+  for (uint64_t from = store.first(); from <= store.last();) {
+    CENOTE_ASSIGN_OR_RETURN(const std::vector<StoredEvent> events, store.read(from, kReadBatch));
+    if (events.empty()) break;
+    for (const StoredEvent& stored : events) {
+      if (const absl::Status applied = catalogue.apply(stored.event); !applied.ok()) {
+        return absl::DataLossError(str_cat("event ", stored.sequence, " of the catalogue (", describe_event(stored.event), ") does not fit those before it: ", applied.message(),
+                                           "; restore catalogue.db from a backup"));
+      }
+    }
+    from = events.back().sequence + 1;
+  }
+  const std::vector<CatalogueEvent> snapshot = catalogue.as_events();
+  if (store.last() + 1 - store.first() > kCompactFloor + kCompactFactor * snapshot.size()) {
+    CENOTE_RETURN_IF_ERROR(annotate(store.compact(snapshot), "compacting the catalogue"));
+  }
+  return catalogue;
+}
+
+absl::StatusOr<node::ControllerOptions> options_of(const ClusterSettings& settings) {
+  node::ControllerOptions options{.cluster = settings.name,
+                                  .member_timeout = settings.controller.member_timeout,
+                                  .deploy_lease = settings.deploy_lease,
+                                  .replicas = settings.replicas,
+                                  .first_version = static_cast<uint64_t>(wall_clock_us())};
+  CENOTE_ASSIGN_OR_RETURN(options.placement, placement_policy_from_name(settings.placement_policy));
+  if (settings.group.kind == GroupSetting::Kind::kBytes) options.group_bytes = settings.group.bytes;
+  for (const MemorySettings& memory : settings.memory) {
+    options.failure_domains[memory.name] = memory.failure_domain;
+    options.expected.insert(memory.name);
+  }
+  for (const AgentSettings& agent : settings.agents) {
+    options.expected.insert(agent.name);
+    for (const DeviceSettings& device : agent.devices) {
+      options.agent_devices[agent.name].push_back(device.name);
+      options.device_models[str_cat(agent.name, "/", device.name)] = device.models;
+    }
+  }
+  return options;
+}
+
+class ControllerRole {
+ public:
+  explicit ControllerRole(const RoleContext& context) : context_(context), mailbox_(kEventsMax) {}
+  ~ControllerRole() { stop(); }
+
+  absl::Status run() {
+    CENOTE_RETURN_IF_ERROR(start());
+    std::vector<node::ControllerEvent> events;
+    std::vector<node::ControllerAction> actions;
+    while (!context_.stop_requested()) {
+      mailbox_.wait(machine_->next_deadline(), {context_.stop_fd}, events);
+      actions.clear();
+      machine_->step(monotonic_now(), events, actions);
+      for (node::ControllerAction& action : actions) {
+        std::visit([this](auto& a) { perform(a); }, action);
+      }
+    }
+    LOG_INFO("stopping");
+    stop();
+    return absl::OkStatus();
+  }
+
+ private:
+  absl::Status start() {
+    CENOTE_ASSIGN_OR_RETURN(const wire::Identity identity, wire::load_node_identity(context_.state_directory + "/certificates"));
+    CENOTE_ASSIGN_OR_RETURN(store_, open_sqlite_store(context_.state_directory + "/catalogue.db"));
+    CENOTE_ASSIGN_OR_RETURN(Catalogue catalogue, read_catalogue(*store_));
+    CENOTE_ASSIGN_OR_RETURN(node::ControllerOptions options, options_of(context_.settings));
+    LOG_INFO("catalogue: {} events, {} revisions", store_->last(), catalogue.revisions().size());
+    machine_ = std::make_unique<node::Controller>(std::move(options), std::move(catalogue), monotonic_now());
+    worker_ = std::make_unique<Worker>();
+    service_ = wire::make_controller_service(handlers());
+    CENOTE_ASSIGN_OR_RETURN(server_, wire::Server::start({.host = context_.settings.controller.host, .port = context_.settings.controller.port},
+                                                         wire::server_credentials(identity), {service_.get()}));
+    LOG_INFO("controller on {}, pid {}", server_->address(), ::getpid());
+    return absl::OkStatus();
+  }
+
+  template <typename Result, typename Ask>
+  void ask(Calls<Result>& calls, typename Calls<Result>::Done done, Ask event) {
+    const uint64_t call = event.call = calls.add(next_call_, std::move(done));
+    if (const absl::Status status = mailbox_.post(std::move(event)); !status.ok()) calls.finish(call, Result(status));
+  }
+
+  wire::ControllerHandlers handlers() {
+    using namespace node;
+    wire::ControllerHandlers h;
+    h.joined = [this](uint64_t number, std::shared_ptr<wire::MemberStream> stream) {
+      const std::lock_guard lock(streams_mutex_);
+      streams_.emplace(number, std::move(stream));
+    };
+    h.reported = [this](uint64_t number, MemberReport report) {
+      // Reports carry increments: one that cannot be taken ends its stream, and the member begins anew with all it has.
+      if (const absl::Status status = mailbox_.post(Reported{number, std::move(report)}); status.code() == absl::StatusCode::kResourceExhausted) {
+        if (const auto stream = find_stream(number)) stream->cancel();
+      }
+    };
+    h.ended = [this](uint64_t number) {
+      {
+        const std::lock_guard lock(streams_mutex_);
+        streams_.erase(number);
+      }
+      mailbox_.post_answer(StreamEnded{number});
+    };
+    h.begin = [this](DeployRequest request, Duration budget, auto done) {
+      ask(begins_, std::move(done), BeginAsked{.request = std::move(request), .deadline = monotonic_now() + budget});
+    };
+    h.renew = [this](uint64_t deploy, auto done) { ask(dones_, std::move(done), RenewAsked{.deploy = deploy}); };
+    h.commit = [this](uint64_t deploy, RevisionRecord record, Duration budget, auto done) {
+      if (record.created_us == 0) record.created_us = wall_clock_us();
+      ask(commits_, std::move(done), CommitAsked{.deploy = deploy, .record = std::move(record), .deadline = monotonic_now() + budget});
+    };
+    h.abort = [this](uint64_t deploy, auto done) { ask(dones_, std::move(done), AbortAsked{.deploy = deploy}); };
+    h.publish = [this](std::string model, std::string tag, auto done) { ask(moves_, std::move(done), PublishAsked{.model = std::move(model), .tag = std::move(tag)}); };
+    h.rollback = [this](std::string model, auto done) { ask(moves_, std::move(done), RollbackAsked{.model = std::move(model)}); };
+    h.remove = [this](std::string model, auto done) { ask(removals_, std::move(done), RemoveAsked{.model = std::move(model)}); };
+    h.evict = [this](std::string model, auto done) { ask(dones_, std::move(done), EvictAsked{.model = std::move(model)}); };
+    h.models = [this](std::string model, bool blocks, auto done) { ask(models_, std::move(done), ModelsAsked{.model = std::move(model), .blocks = blocks}); };
+    h.cluster = [this](auto done) { ask(clusters_, std::move(done), ClusterAsked{.self = self_report()}); };
+    h.drain = [this](std::string member, auto done) { ask(dones_, std::move(done), MemberDrainAsked{.member = std::move(member)}); };
+    return h;
+  }
+
+  MemberReport self_report() const {
+    MemberReport report{.name = context_.name, .role = Role::kController, .incarnation = incarnation_};
+    if (server_ != nullptr) report.address = server_->address();
+    fill_process_usage(report);
+    return report;
+  }
+
+  std::shared_ptr<wire::MemberStream> find_stream(uint64_t number) {
+    const std::lock_guard lock(streams_mutex_);
+    const auto stream = streams_.find(number);
+    return stream == streams_.end() ? nullptr : stream->second;
+  }
+
+  void perform(node::AppendEvents& action) {
+    worker_->post([this, events = std::move(action.events)] {
+      absl::Status status;
+      for (size_t at = 0; at < events.size() && status.ok(); at += kEventsPerAppendMax) {
+        status = store_->append(std::span(events).subspan(at, std::min(kEventsPerAppendMax, events.size() - at))).status();
+      }
+      mailbox_.post_answer(node::Appended{status});
+    });
+  }
+  void perform(node::SendDirective& action) {
+    if (const auto stream = find_stream(action.stream)) stream->send(action.directive);
+  }
+  void perform(node::RefuseStream& action) {
+    if (const auto stream = find_stream(action.stream)) stream->refuse(action.status);
+  }
+  void perform(node::Say& action) {
+    if (action.warning) {
+      LOG_WARNING("{}", action.text);
+    } else {
+      LOG_INFO("{}", action.text);
+    }
+  }
+  void perform(node::PlanReply& reply) { begins_.finish(reply.call, std::move(reply.result)); }
+  void perform(node::CommitReply& reply) { commits_.finish(reply.call, std::move(reply.result)); }
+  void perform(node::TagMoveReply& reply) { moves_.finish(reply.call, std::move(reply.result)); }
+  void perform(node::RemovalReply& reply) { removals_.finish(reply.call, std::move(reply.result)); }
+  void perform(node::ModelsReply& reply) { models_.finish(reply.call, std::move(reply.result)); }
+  void perform(node::ClusterReply& reply) { clusters_.finish(reply.call, std::move(reply.result)); }
+  void perform(node::DoneReply& reply) { dones_.finish(reply.call, reply.result); }
+
+  void stop() {
+    if (stopped_) return;
+    stopped_ = true;
+    mailbox_.close();
+    const absl::Status ending = absl::UnavailableError("the controller is stopping");
+    begins_.fail_all(ending);
+    commits_.fail_all(ending);
+    moves_.fail_all(ending);
+    removals_.fail_all(ending);
+    models_.fail_all(ending);
+    clusters_.fail_all(ending);
+    dones_.fail_all(ending);
+    std::map<uint64_t, std::shared_ptr<wire::MemberStream>> streams;
+    {
+      const std::lock_guard lock(streams_mutex_);
+      streams.swap(streams_);
+    }
+    for (const auto& [number, stream] : streams) stream->cancel();
+    if (server_ != nullptr) server_->stop(Duration::from_ms(200));
+    worker_.reset();  // Appends that were begun end.
+  }
+
+  const RoleContext& context_;
+  const Incarnation incarnation_ = new_incarnation();
+  Mailbox<node::ControllerEvent> mailbox_;
+  std::unique_ptr<EventStore> store_;
+  std::unique_ptr<node::Controller> machine_;
+  std::unique_ptr<Worker> worker_;
+  std::atomic<uint64_t> next_call_{1};
+  Calls<absl::StatusOr<DeployPlan>> begins_;
+  Calls<absl::StatusOr<DeployResult>> commits_;
+  Calls<absl::StatusOr<TagMove>> moves_;
+  Calls<absl::StatusOr<Removal>> removals_;
+  Calls<absl::StatusOr<std::vector<ModelInfo>>> models_;
+  Calls<absl::StatusOr<ClusterStatus>> clusters_;
+  Calls<absl::Status> dones_;
+  std::mutex streams_mutex_;
+  std::map<uint64_t, std::shared_ptr<wire::MemberStream>> streams_;
+  std::unique_ptr<grpc::Service> service_;
+  std::unique_ptr<wire::Server> server_;
+  bool stopped_ = false;
+};
+
+}  // namespace
+
+absl::Status run_controller(const RoleContext& context) { return ControllerRole(context).run(); }
+
+}  // namespace cenote

@@ -48,6 +48,15 @@ void Extents::give(Extent extent) {
   add_free(offset, end - offset);
 }
 
+Extent Extents::split(Extent extent, uint64_t first_bytes) {
+  const auto taken = taken_.find(extent.offset_bytes);
+  CENOTE_CHECK(taken != taken_.end() && taken->second == extent.size_bytes);
+  CENOTE_CHECK(first_bytes > 0 && first_bytes < extent.size_bytes && first_bytes % align_bytes_ == 0);
+  taken->second = first_bytes;
+  taken_.emplace(extent.offset_bytes + first_bytes, extent.size_bytes - first_bytes);
+  return {extent.offset_bytes, first_bytes};
+}
+
 void Extents::add_free(uint64_t offset, uint64_t size) {
   free_.emplace(offset, size);
   by_size_.emplace(size, offset);

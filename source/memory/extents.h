@@ -28,6 +28,9 @@ class Extents {
   std::optional<Extent> take(uint64_t size_bytes);
   // Checks that exactly this extent was taken.
   void give(Extent extent);
+  // Makes two of a taken extent, to be given back one by one: the first `first_bytes` (a multiple of the alignment, less than all),
+  // which is returned, and the rest. So that what belongs together can lie together.
+  Extent split(Extent taken, uint64_t first_bytes);
 
   uint64_t size_bytes() const { return size_bytes_; }
   uint64_t taken_bytes() const { return taken_bytes_; }

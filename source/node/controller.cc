@@ -1,6 +1,7 @@
 #include "node/controller.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <utility>
 
 #include "base/status.h"
@@ -57,6 +58,15 @@ void Controller::pump(Actions& actions) {
     Change next = std::move(changes_.front());
     changes_.pop_front();
     absl::StatusOr<Events> events = next.plan();
+    if (events.ok() && !events->empty() && !next.checked) {
+      Catalogue trial = catalogue_;
+      for (const CatalogueEvent& event : *events) {
+        if (const absl::Status applied = trial.apply(event); !applied.ok()) {
+          events = applied;
+          break;
+        }
+      }
+    }
     if (!events.ok() || events->empty()) {
       next.done(events.status(), actions);
       continue;
@@ -74,7 +84,7 @@ void Controller::handle(Instant, const Appended& e, Actions& actions) {
     for (const CatalogueEvent& event : events) {
       const absl::Status applied = catalogue_.apply(event);
       // The store has it: going on without would part from what the next start reads.
-      if (!applied.ok()) actions.emplace_back(Say{true, str_cat("event not applicable: ", describe_event(event), ": ", applied.message())});
+      if (!applied.ok()) std::fprintf(stderr, "event of the store does not apply: %s: %s\n", describe_event(event).c_str(), std::string(applied.message()).c_str());
       CENOTE_CHECK(applied.ok());
     }
     told_dirty_ = garbage_dirty_ = true;

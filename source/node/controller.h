@@ -139,6 +139,7 @@ class Controller {
   struct Change {
     std::function<absl::StatusOr<Events>()> plan;                        // At its turn.
     std::function<void(const absl::Status&, Actions&)> done;             // Applied (or nothing to do): Ok.
+    bool checked = false;  // Its events surely apply. Others are tried on a copy first: what the store has must apply.
   };
 
   // controller.cc

@@ -4,6 +4,7 @@
 
 #include "base/nearest.h"
 #include "base/status.h"
+#include "base/units.h"
 #include "node/controller.h"
 
 namespace cenote::node {
@@ -18,6 +19,8 @@ bool Controller::admit(Instant now, const Reported& e, Actions& actions) {
     return false;
   };
   if (name.empty() || e.report.incarnation == 0) return refuse(absl::InvalidArgumentError("a member must report its name and incarnation"));
+  // Servers' names become part of the catalogue.
+  if (const absl::Status status = check_event(ReplicasLost{.server = name, .all = true}); !status.ok()) return refuse(status);
   const auto found = members_.find(name);
   if (found == members_.end()) {
     if (members_.size() >= kMembersMax) return refuse(absl::ResourceExhaustedError(str_cat("the cluster has ", kMembersMax, " members, the limit")));
@@ -73,18 +76,10 @@ void Controller::note_blocks(Instant, Member& member, const MemberReport& report
     member.ask_inventory = Instant::infinite_future();
     member.delta.whole = true;
     member.delta.changes.clear();
-    std::set<Digest> still;
-    for (const BlockRef& block : report.held) {
-      if (member.dropping.contains(block.id)) still.insert(block.id);
-    }
-    member.dropping = std::move(still);
   } else if (report.held.empty() && report.dropped.empty()) {
     return;
   }
-  for (const Digest& id : report.dropped) {
-    member.dropping.erase(id);
-    member.delta.changes[id] = std::nullopt;
-  }
+  for (const Digest& id : report.dropped) member.delta.changes[id] = std::nullopt;
   for (const BlockRef& block : report.held) member.delta.changes[block.id] = block.size_bytes;
   if (member.delta.queued) return;
   member.delta.queued = true;
@@ -94,12 +89,20 @@ void Controller::note_blocks(Instant, Member& member, const MemberReport& report
               [this, server, incarnation = report.incarnation](const absl::Status& status, Actions&) {
                 const auto found = members_.find(server);
                 if (found == members_.end() || found->second.report.incarnation != incarnation) return;
-                if (status.ok()) return;
+                if (status.ok()) {
+                  // A drop is over when the catalogue knows: a deploy that waits for it must not count the replica.
+                  std::erase_if(found->second.dropping, [&](const Digest& id) {
+                    const auto state = catalogue_.blocks().find(id);
+                    return state == catalogue_.blocks().end() || !state->second.servers.contains(server);
+                  });
+                  return;
+                }
                 // What it said is lost: it must say all again.
                 found->second.inventoried = false;
                 found->second.delta.queued = false;
                 found->second.ask_inventory = found->second.last_seen + kInventoryRetry;
-              }},
+              },
+          .checked = true},
          actions);
 }
 
@@ -111,13 +114,18 @@ Controller::Events Controller::plan_replicas(const std::string& server) {
   const ReplicaDelta delta = std::exchange(member.delta, {});
   if (delta.whole) {
     member.inventoried = true;
-    told_dirty_ = true;
+    told_dirty_ = garbage_dirty_ = true;
   }
   ReplicasAdded added{.server = server};
   ReplicasLost lost{.server = server};
   std::set<Digest> known;
   for (const BlockRef& block : catalogue_.held_by(server)) known.insert(block.id);
   for (const auto& [id, size] : delta.changes) {
+    if (size) {
+      const auto state = catalogue_.blocks().find(id);
+      const bool sane = *size > 0 && *size <= kBlockBytesMax && (state == catalogue_.blocks().end() || state->second.size_bytes == *size);
+      if (!sane) continue;  // A server that says so holds something else: it is no replica.
+    }
     if (size && !known.contains(id)) added.blocks.push_back({.id = id, .size_bytes = *size});
     if (!size && known.contains(id)) lost.blocks.push_back(id);
   }

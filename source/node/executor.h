@@ -25,6 +25,7 @@
 #include <set>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -50,6 +51,8 @@ class Executor {
   bool drained() const { return draining_ && requests_.empty() && !computing_; }
   // credits, running, served and revisions of a heartbeat.
   void fill_report(ExecutorReport& report) const;
+  // True if some revision's readiness may have changed since the last call: worth a report at once.
+  bool take_readiness_changed() { return std::exchange(readiness_changed_, false); }
 
   static constexpr Duration kReplyMemory = Duration::from_seconds(30);
   static constexpr size_t kRememberedBytesMax = 64 << 10;
@@ -141,7 +144,9 @@ class Executor {
   std::deque<std::pair<Instant, RequestId>> remembered_order_;
 
   Revisions revisions_;
+  bool readiness_changed_ = false;
   std::vector<Digest> prefetch_;
+  std::set<Digest> assigned_;                     // The same, to look up.
   struct Failure {
     absl::Status status;
     Instant again;                                // When an assigned one is tried anew without being asked.

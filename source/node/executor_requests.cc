@@ -204,7 +204,7 @@ void Executor::handle(Instant now, RunEnded& event, Actions& actions) {
   const auto revision = revisions_.find(r.revision);
   CENOTE_CHECK(revision != revisions_.end());
   const absl::StatusCode code = event.status.code();
-  if (event.status.ok()) ++revision->second.runs;
+  if (event.status.ok() && revision->second.runs++ == 0) readiness_changed_ = true;
   InferReply reply{.id = event.id, .revision = r.revision, .executor = options_.name, .waterfall = event.stages};
   Waterfall& w = reply.waterfall;
   w.temperature = r.temperature;

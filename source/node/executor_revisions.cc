@@ -10,6 +10,8 @@ using namespace executor;
 
 void Executor::handle(Instant, PrefetchChanged& event, Actions&) {
   prefetch_ = std::move(event.revisions);
+  assigned_ = {prefetch_.begin(), prefetch_.end()};
+  readiness_changed_ = true;
   failed_.clear();
   for (const Digest& revision : prefetch_) {
     if (const auto held = revisions_.find(revision); held != revisions_.end()) held->second.evict = false;
@@ -18,6 +20,7 @@ void Executor::handle(Instant, PrefetchChanged& event, Actions&) {
 
 void Executor::handle(Instant, EvictAsked& event, Actions&) {
   std::erase(prefetch_, event.revision);
+  assigned_.erase(event.revision);
   failed_.erase(event.revision);
   if (const auto held = revisions_.find(event.revision); held != revisions_.end()) held->second.evict = true;
 }
@@ -26,6 +29,7 @@ void Executor::handle(Instant now, RevisionOpened& event, Actions& actions) {
   const auto entry = revisions_.find(event.revision);
   CENOTE_CHECK(entry != revisions_.end() && entry->second.hold == Hold::kOpening);
   Revision& revision = entry->second;
+  readiness_changed_ = true;
   if (!event.status.ok()) {
     const bool urgent = revision.urgent;
     revisions_.erase(entry);  // The role holds nothing of what it could not open.
@@ -54,6 +58,7 @@ void Executor::handle(Instant now, ReadinessChanged& event, Actions& actions) {
   if (entry == revisions_.end() || entry->second.hold != Hold::kOpen) return;
   Revision& revision = entry->second;
   revision.readiness = event.readiness;
+  readiness_changed_ = true;
   revision.complete = event.readiness == Readiness::kMapped || event.readiness == Readiness::kResident;
   if (event.readiness != Readiness::kFailed) return;
   if (computing_revision_ == event.revision) return;  // The run's gate says so too; it closes the revision when it ends.
@@ -74,6 +79,7 @@ void Executor::handle(Instant now, WarmUpEnded& event, Actions& actions) {
   const auto entry = revisions_.find(event.revision);
   CENOTE_CHECK(entry != revisions_.end());
   entry->second.warm = true;
+  readiness_changed_ = true;
   if (event.status.ok()) return;
   note_failure(now, event.revision, event.status, actions);
   if (entry->second.hold == Hold::kOpen) close(entry, actions);
@@ -108,6 +114,7 @@ bool Executor::idle(const Digest& revision) const {
 
 void Executor::close(Revisions::iterator revision, Actions& actions) {
   revision->second.hold = Hold::kClosing;
+  readiness_changed_ = true;
   actions.push_back(CloseRevision{revision->first});
 }
 
@@ -122,7 +129,7 @@ bool Executor::make_room(const Digest& wanted, bool urgent, Actions& actions) {
       busy = true;
       continue;
     }
-    const bool assigned = std::find(prefetch_.begin(), prefetch_.end(), entry->first) != prefetch_.end();
+    const bool assigned = assigned_.contains(entry->first);
     if (assigned && !urgent) continue;
     if (victim == revisions_.end() || entry->second.used < victim->second.used) victim = entry;
   }
@@ -203,7 +210,7 @@ void Executor::fill_report(ExecutorReport& report) const {
   report.revisions.clear();
   for (const auto& [digest, revision] : revisions_) {
     Readiness readiness = revision.readiness;
-    const bool assigned = std::find(prefetch_.begin(), prefetch_.end(), digest) != prefetch_.end();
+    const bool assigned = assigned_.contains(digest);
     if (revision.complete && revision.runs > 0) readiness = Readiness::kResident;
     if (revision.complete && assigned && !revision.warm) readiness = Readiness::kCached;  // Ready means warm too.
     if (revision.hold == Hold::kClosing) readiness = Readiness::kNone;

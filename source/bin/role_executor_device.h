@@ -1,0 +1,85 @@
+// bin/role_executor_device.h - the executor's device side: opens revisions (map, then build the graph), runs and warms them up, closes
+// them. Two threads of its own: one prepares and closes (ResidentRevision wants both from one thread), one computes. Results are
+// posted back as events. Requests are computed one at a time; preparing another revision goes on beside it.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <variant>
+
+#include "absl/status/statusor.h"
+#include "base/cluster_settings.h"
+#include "bin/worker.h"
+#include "cache/mapping.h"
+#include "device/device.h"
+#include "execute/model.h"
+#include "load/resident.h"
+#include "node/executor_events.h"
+
+namespace cenote {
+
+// What is held of one revision; made and destroyed on the preparing thread.
+struct HeldRevision {
+  std::unique_ptr<load::ResidentRevision> weights;
+  std::unique_ptr<execute::Model> model;       // Borrows weights: destroyed first.
+  Readiness reported = Readiness::kNone;       // The role's thread only.
+  bool released = false;                       // Its cache was given back to the agent; the device has a copy.
+
+  // FetchDone has been handed to `weights`: its stages are known.
+  void fetch_done(const FetchDone& done);
+  void wait_fetched(Duration at_most);
+
+  ~HeldRevision() { model.reset(); }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool fetched_ = false;
+};
+
+// Answers open(). `held` is null exactly if `status` is not ok.
+struct Prepared {
+  Digest revision;
+  absl::Status status;
+  bool all_cached = false;
+  std::shared_ptr<HeldRevision> held;
+};
+struct Closed { Digest revision; };            // Answers close().
+using DeviceEvent = std::variant<Prepared, Closed, node::executor::RunEnded, node::executor::WarmUpEnded>;
+
+class ExecutorDevice {
+ public:
+  // Events are posted from its threads; `want` is called by the computing one.
+  static absl::StatusOr<std::unique_ptr<ExecutorDevice>> start(const ClusterSettings& settings, const DeviceSettings& device,
+                                                               std::function<void(DeviceEvent)> post, load::WantCallback want);
+  // Ends what computes (its waits end with kUnavailable once the cache's view was told that the agent is lost) and closes everything.
+  ~ExecutorDevice();
+
+  bool maps_host_memory() const { return device_->maps_host_memory(); }
+  cache::CacheView* view() { return view_.get(); }
+  absl::Status attach(const std::string& cache_path, uint64_t cache_bytes);  // Once, before open().
+
+  void open(const Digest& revision, Acquired acquired);
+  void run(node::executor::RunModel run, std::shared_ptr<HeldRevision> held);
+  void warm_up(const Digest& revision, std::shared_ptr<HeldRevision> held);
+  void close(const Digest& revision, std::shared_ptr<HeldRevision> held);    // The last holder's call.
+
+ private:
+  ExecutorDevice() = default;
+  Prepared prepare(const Digest& revision, const Acquired& acquired);
+  node::executor::RunEnded compute(const node::executor::RunModel& run, HeldRevision& held);
+
+  load::LoadOptions load_options_;
+  std::map<std::string, double> compute_ms_;
+  std::function<void(DeviceEvent)> post_;
+  load::WantCallback want_;
+  std::unique_ptr<device::Device> device_;
+  std::unique_ptr<cache::CacheView> view_;
+  std::unique_ptr<execute::Engine> engine_;
+  std::unique_ptr<Worker> preparer_;
+  std::unique_ptr<Worker> computer_;
+};
+
+}  // namespace cenote

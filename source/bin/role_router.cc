@@ -1,0 +1,257 @@
+// The router's role: node/router.h joined with gRPC and the controller.
+//
+// Threads: this one steps the state machine; gRPC's post events and write what it decided. Nothing here looks into a payload: a request's
+// is shared by reference until it is written, a reply's is moved from message to message.
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <set>
+#include <utility>
+
+#include "base/log.h"
+#include "base/status.h"
+#include "bin/mailbox.h"
+#include "bin/open_count.h"
+#include "bin/process_usage.h"
+#include "bin/roles.h"
+#include "node/router.h"
+#include "wire/controller_link.h"
+#include "wire/inference_service.h"
+#include "wire/inference_session.h"
+#include "wire/server.h"
+
+namespace cenote {
+namespace {
+
+using node::router::LinkId;
+using node::router::SessionId;
+struct ControllerUp {};
+using Event = std::variant<node::router::Event, ControllerUp, Directive>;
+
+class RouterRole {
+ public:
+  RouterRole(const RoleContext& context, const RouterSettings& settings)
+      : context_(context), settings_(settings),
+        mailbox_(size_t{2} * (settings.queue_max + settings.outstanding_max) + 1024),
+        machine_({.name = context.name, .queue_max = settings.queue_max, .outstanding_max = settings.outstanding_max,
+                  .retry_max = settings.retry_max, .deadline = settings.deadline}) {}
+  ~RouterRole() { stop(); }
+
+  absl::Status run() {
+    CENOTE_RETURN_IF_ERROR(start());
+    loop();
+    LOG_INFO("stopping");
+    stop();
+    return drained_by_controller_ ? absl::CancelledError("drained by the controller's word") : absl::OkStatus();
+  }
+
+ private:
+  absl::Status start() {
+    CENOTE_ASSIGN_OR_RETURN(identity_, wire::load_node_identity(context_.state_directory + "/certificates"));
+    service_ = wire::InferenceService::create({.opened = [this](SessionId s) { post(node::router::SessionOpened{s}); },
+                                               .arrived = [this](SessionId s, wire::InferUp up) { arrived(s, std::move(up)); },
+                                               .closed = [this](SessionId s) { post(node::router::SessionClosed{s}); }});
+    CENOTE_ASSIGN_OR_RETURN(server_, wire::Server::start({.host = settings_.host, .port = settings_.port},
+                                                         wire::server_credentials(identity_), {service_->service()}));
+    const ControllerSettings& controller = context_.settings.controller;
+    link_ = wire::ControllerLink::open({.address = wire::format_address(controller.host, controller.port), .identity = identity_},
+                                       {.on_connected = [this] { mailbox_.post_answer(ControllerUp{}); },
+                                        .on_directive = [this](Directive directive) { mailbox_.post_answer(std::move(directive)); },
+                                        .on_disconnected = [this](const absl::Status& why) { note_disconnected(why); }});
+    LOG_INFO("router on {}, queue_max {}, outstanding_max {}", server_->address(), settings_.queue_max, settings_.outstanding_max);
+    return absl::OkStatus();
+  }
+
+  void loop() {
+    Instant next_report = monotonic_now();
+    Instant drain_end = Instant::infinite_future();  // Set once draining.
+    std::vector<Event> events;
+    std::vector<node::router::Event> inputs;
+    std::vector<node::router::Action> actions;
+    while (true) {
+      const bool draining = drain_end != Instant::infinite_future();
+      mailbox_.wait(std::min({next_report, machine_.next_deadline(), drain_end}), {draining ? -1 : context_.stop_fd}, events);
+      const Instant now = monotonic_now();
+      inputs.clear();
+      for (Event& event : events) take(std::move(event), inputs);
+      if (!draining && (drained_by_controller_ || context_.stop_requested())) {
+        drain_end = now + context_.settings.drain_timeout;
+        draining_ = true;
+        inputs.push_back(node::router::DrainBegan{});
+        next_report = now;  // The controller hears of it.
+      }
+      actions.clear();
+      machine_.step(now, inputs, actions);
+      for (node::router::Action& action : actions) {
+        std::visit([this](auto& a) { perform(a); }, action);
+      }
+      if (now >= next_report) {
+        report();
+        next_report = now + context_.settings.controller.heartbeat_interval;
+      }
+      if (machine_.drained() || now >= drain_end) return;
+    }
+  }
+
+  // ---- events ------------------------------------------------------------------------------------------------------------
+  // For what an earlier event or action of ours bounds.
+  void post(node::router::Event event) { mailbox_.post_answer(std::move(event)); }
+
+  void arrived(SessionId session, wire::InferUp up) {
+    if (auto* request = std::get_if<InferRequest>(&up)) {
+      const RequestId id = request->id;
+      if (request->payload_bytes > context_.settings.payload_bytes_max) {
+        service_->send(session, InferReply{.id = id, .status = absl::ResourceExhaustedError(str_cat(
+                                                         "inputs of ", request->payload_bytes, " bytes, limits.payload_max is ",
+                                                         context_.settings.payload_bytes_max))});
+        return;
+      }
+      auto shared = std::make_shared<const InferRequest>(std::move(*request));
+      const absl::Status status = mailbox_.post(node::router::Event(node::router::RequestArrived{session, std::move(shared)}));
+      if (!status.ok()) service_->send(session, InferReply{.id = id, .status = status});
+    } else if (const auto* cancel = std::get_if<wire::CancelInfer>(&up)) {
+      (void)mailbox_.post(node::router::Event(node::router::CancelArrived{session, cancel->id}));  // Without it the deadline ends it.
+    }
+  }
+
+  void from_executor(LinkId link, wire::InferDown down) {
+    struct Post {
+      RouterRole& role;
+      LinkId link;
+      void operator()(const wire::Welcome& w) {
+        role.post(node::router::LinkUp{.link = link, .incarnation = w.incarnation, .credits = w.credits, .draining = w.draining});
+      }
+      void operator()(InferReply& reply) { role.post(node::router::ReplyArrived{link, std::move(reply)}); }
+      void operator()(const Ticket&) {}  // Executors give none.
+      void operator()(const wire::SlotReleased& freed) { role.post(node::router::SlotFreed{link, freed.id, freed.status}); }
+      void operator()(const wire::CreditsChanged& c) {
+        role.post(node::router::LinkCredits{.link = link, .credits = c.credits, .draining = c.draining});
+      }
+    };
+    std::visit(Post{*this, link}, down);
+  }
+
+  void take(Event event, std::vector<node::router::Event>& inputs) {
+    if (auto* input = std::get_if<node::router::Event>(&event)) {
+      if (const auto* lost = std::get_if<node::router::LinkLost>(input)) links_.erase(lost->link);
+      if (const auto* closed = std::get_if<node::router::SessionClosed>(input)) welcomed_.erase(closed->session);
+      inputs.push_back(std::move(*input));
+    } else if (std::holds_alternative<ControllerUp>(event)) {
+      report();
+    } else {
+      obey(std::get<Directive>(std::move(event)), inputs);
+    }
+  }
+
+  void obey(Directive directive, std::vector<node::router::Event>& inputs) {
+    if (auto* view = std::get_if<ClusterView>(&directive)) {
+      inputs.push_back(node::router::ViewChanged{std::move(*view)});
+    } else if (std::holds_alternative<DrainMember>(directive)) {
+      drained_by_controller_ = true;
+    } else if (const auto* refused = std::get_if<Refused>(&directive)) {
+      LOG_ERROR("the controller refuses this router: {}", std::string(refused->status.message()));
+    }
+  }
+
+  void note_disconnected(const absl::Status& why) {
+    if (std::string text(why.message()); text != std::exchange(last_disconnect_, text)) LOG_WARNING("controller: {}; serving goes on", text);
+  }
+
+  // ---- actions -----------------------------------------------------------------------------------------------------------
+  void perform(node::router::OpenLink& action) {
+    auto session = wire::InferenceSession::create(action.address, identity_);
+    links_[action.link] = session;
+    open_links_.add();
+    session->start({.on_message = [this, link = action.link](wire::InferDown down) { from_executor(link, std::move(down)); },
+                    .on_closed =
+                        [this, link = action.link, name = action.executor](absl::Status why) {
+                          LOG_DEBUG("link to {}: {}", name, std::string(why.message()));
+                          post(node::router::LinkLost{link, std::move(why)});
+                          open_links_.remove();
+                        }});
+  }
+  void perform(node::router::CloseLink& action) {
+    if (const auto link = links_.extract(action.link); !link.empty()) link.mapped()->close();
+  }
+  void perform(node::router::SendRequest& action) {
+    lost_if_not(action.link, [&](wire::InferenceSession& link) {
+      return link.send(*action.request, {.budget = action.budget, .revision = action.revision, .by_ticket = false});
+    });
+  }
+  void perform(node::router::SendReserve& action) {
+    lost_if_not(action.link, [&](wire::InferenceSession& link) {
+      return link.send(wire::ReserveSlot{.id = action.id, .revision = action.revision, .expires_in = action.expires_in});
+    });
+  }
+  void perform(node::router::SendCancel& action) {
+    lost_if_not(action.link, [&](wire::InferenceSession& link) { return link.send(wire::CancelInfer{action.id}); });
+  }
+  void perform(node::router::SendReply& action) { service_->send(action.session, std::move(action.reply)); }
+  void perform(node::router::SendTicket& action) { service_->send(action.session, std::move(action.ticket)); }
+  void perform(node::router::Announce& action) {
+    if (welcomed_.insert(action.session).second) {
+      service_->send(action.session, wire::Welcome{.incarnation = incarnation_, .name = context_.name, .credits = action.credits,
+                                                   .draining = action.draining});
+    } else {
+      service_->send(action.session, wire::CreditsChanged{.credits = action.credits, .draining = action.draining});
+    }
+  }
+
+  // A link that takes no message is closing already, or its executor does not read: then it is ended. LinkLost follows either way.
+  template <typename Send>
+  void lost_if_not(LinkId id, Send&& send) {
+    const auto link = links_.find(id);
+    if (link == links_.end()) return;
+    if (!send(*link->second).ok()) link->second->cancel();
+  }
+
+  void report() {
+    const node::RouterCounts counts = machine_.counts();
+    MemberReport report{.name = context_.name, .role = Role::kRouter, .incarnation = incarnation_, .address = server_->address(),
+                        .draining = draining_, .outstanding = counts.outstanding, .queued = counts.queued, .routed = counts.routed,
+                        .refused = counts.refused, .retried = counts.retried};
+    fill_process_usage(report);
+    link_->report(report);
+  }
+
+  void stop() {
+    if (std::exchange(stopped_, true)) return;
+    link_.reset();
+    if (service_ != nullptr) service_->close_all();
+    for (const auto& [id, link] : links_) link->cancel();
+    // gRPC's threads call into this object until the last link has closed.
+    open_links_.wait_for_none();
+    if (server_ != nullptr) server_->stop(Duration::from_ms(500));
+    mailbox_.close();
+  }
+
+  const RoleContext& context_;
+  const RouterSettings& settings_;
+  const Incarnation incarnation_ = new_incarnation();
+  Mailbox<Event> mailbox_;
+  node::Router machine_;
+  wire::Identity identity_;
+  std::unique_ptr<wire::InferenceService> service_;
+  std::unique_ptr<wire::Server> server_;
+  std::string last_disconnect_;  // The controller link's callbacks only.
+  std::unique_ptr<wire::ControllerLink> link_;
+  std::map<LinkId, std::shared_ptr<wire::InferenceSession>> links_;
+  OpenCount open_links_;
+  std::set<SessionId> welcomed_;
+  bool draining_ = false;
+  bool drained_by_controller_ = false;
+  bool stopped_ = false;
+};
+
+}  // namespace
+
+absl::Status run_router(const RoleContext& context) {
+  const RouterSettings* settings = context.settings.router(context.name);
+  if (settings == nullptr) {
+    return absl::InvalidArgumentError(str_cat(context.settings.file, " has no router named ", context.name,
+                                              "; its [[router]] sections name those there are"));
+  }
+  return RouterRole(context, *settings).run();
+}
+
+}  // namespace cenote

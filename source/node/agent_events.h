@@ -36,7 +36,8 @@ struct KillExecutor { size_t device = 0; std::string why; };       // SIGKILL; E
 struct SetServers { std::vector<MemoryServerInfo> servers; };
 struct RetireWord { uint32_t word = 0; };
 struct ResetWord { uint32_t word = 0; };
-struct CheckManifest { Digest revision; uint64_t manifest_bytes = 0; std::vector<CacheExtent> extents; };
+// `hashed`: the manifest is one block, so the fetch has checked it against the digest already.
+struct CheckManifest { Digest revision; uint64_t manifest_bytes = 0; std::vector<CacheExtent> extents; bool hashed = false; };
 struct StartFetch { FetchJob job; };
 struct PromoteFetch { uint64_t job = 0; };
 struct CancelFetch { uint64_t job = 0; };

@@ -120,7 +120,8 @@ void Agent::advance(Revision& revision) {
     }
     if (revision.blocks.empty()) {
       revision.phase = Phase::kChecking;
-      actions_->push_back(CheckManifest{record.digest, record.manifest_bytes, extents(record.manifest_blocks)});
+      const bool hashed = record.manifest_blocks.size() == 1 && record.manifest_blocks.front().id == record.digest;
+      actions_->push_back(CheckManifest{record.digest, record.manifest_bytes, extents(record.manifest_blocks), hashed});
       return;
     }
     revision.phase = Phase::kReady;

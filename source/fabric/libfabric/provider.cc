@@ -76,6 +76,13 @@ void prepare_environment() {
     setenv("FI_MR_CACHE_MAX_COUNT", "0", 0);
     // ofi_rxm sizes its queues by this times the depth for one peer; the default of 256 exceeds what soft RoCE offers.
     setenv("FI_UNIVERSE_SIZE", "32", 0);
+    // ofi_rxm keeps 16 KiB bounce buffers for messages, about 85 MiB of them per endpoint. We send no messages. Its eager limit
+    // must equal the buffer's size over verbs; over tcp it can be asked to leave itself out.
+    setenv("FI_OFI_RXM_BUFFER_SIZE", "512", 0);
+    setenv("FI_OFI_RXM_EAGER_LIMIT", "512", 0);
+    setenv("FI_OFI_RXM_TX_SIZE", std::to_string(kOperationsPerEndpointMax).c_str(), 0);
+    setenv("FI_OFI_RXM_RX_SIZE", "64", 0);
+    setenv("FI_OFI_RXM_ENABLE_PASSTHRU", "1", 0);
   });
 }
 

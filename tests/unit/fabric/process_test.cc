@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <fstream>
 #include <memory>
 #include <set>
 #include <string>
@@ -201,6 +202,28 @@ TEST_P(Processes, an_idle_target_and_an_idle_reader_use_no_cpu_to_speak_of) {
   EXPECT_LT((target->cpu_time() - target_before).ms(), 50) << "the target in wait(), over one second";
   EXPECT_LT(static_cast<double>(after.tv_nsec - before.tv_nsec) * 1e-6 + static_cast<double>(after.tv_sec - before.tv_sec) * 1e3, 50)
       << "the reader in wait(), over one second";
+}
+
+// Bytes of this process in memory.
+uint64_t resident_bytes() {
+  std::ifstream file("/proc/self/statm");
+  uint64_t total_pages = 0;
+  uint64_t resident_pages = 0;
+  file >> total_pages >> resident_pages;
+  return resident_pages * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+}
+
+TEST_P(Tcp, endpoints_cost_little_memory_since_memory_servers_have_many) {
+  const auto target = start();
+  std::vector<std::unique_ptr<Endpoint>> endpoints;
+  endpoints.push_back(connect(*target));
+  ASSERT_EQ(read(*endpoints.back(), target->readable(), kRegionBytes), absl::StatusCode::kOk);
+  const uint64_t before = resident_bytes();
+  for (int i = 0; i < 10; ++i) {
+    endpoints.push_back(connect(*target));
+    ASSERT_EQ(read(*endpoints.back(), target->readable(), kRegionBytes), absl::StatusCode::kOk);
+  }
+  EXPECT_LT(resident_bytes() - before, 10 * (4ull << 20)) << "4 MiB an endpoint; ofi_rxm's defaults take 85";
 }
 
 TEST_P(Tcp, waiting_for_a_peer_that_does_not_answer_does_not_spin) {

@@ -15,7 +15,6 @@ import warnings as python_warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch.export import Dim, ExportedProgram, ShapesCollection
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
@@ -400,4 +399,4 @@ def _layer(node: graph_encode.Node | None, owners: set[str], tensor: str) -> str
 
 
 def _reader(tensor: torch.Tensor) -> Any:
-    return lambda: tensor.contiguous().reshape(-1).view(torch.uint8).numpy() if tensor.numel() else np.empty(0, np.uint8)
+    return lambda: graph_encode.flat_bytes(tensor)

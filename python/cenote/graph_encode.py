@@ -11,6 +11,7 @@ import operator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
 from cenote.graph_types import ExportRefused
@@ -54,6 +55,15 @@ _HIDDEN_WRITES = {
     "aten::batch_norm": (5, (3, 4)), "aten::instance_norm": (5, (3, 4)), "aten::native_batch_norm": (5, (3, 4)),
 }  # fmt: skip
 _PURE_NUMBERS = {"aten::sym_size", "aten::sym_numel", "aten::sym_stride", "aten::sym_storage_offset"}
+
+
+def flat_bytes(tensor: torch.Tensor) -> np.ndarray:
+    """A tensor's elements, row-major, as bytes: a view where the tensor is dense already."""
+    if not tensor.numel():
+        return np.empty(0, np.uint8)
+    dense = tensor.detach().contiguous()
+    # A dimension of one element may have any stride; the memory is dense all the same.
+    return dense.as_strided((dense.numel(),), (1,)).view(torch.uint8).numpy()
 
 
 @dataclass

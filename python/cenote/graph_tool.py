@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from cenote.errors import Error
-from cenote.graph_encode import DTYPE_NAMES
+from cenote.graph_encode import DTYPE_NAMES, flat_bytes
 from cenote.graph_types import ExportedModel, ValueSpec
 
 _ALIGN_BYTES = 512
@@ -59,7 +59,7 @@ def write_tensors(stem: Path, specs: Sequence[ValueSpec], values: Sequence[Any])
     stem.with_suffix(".json").write_text(json.dumps({"tensors": entries}))
     with stem.with_suffix(".bin").open("wb") as file:
         for t in tensors:
-            file.write(t.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if t.numel() else b"")
+            file.write(flat_bytes(t).tobytes())
 
 
 def read_tensors(stem: Path) -> list[torch.Tensor]:

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parent))
-from zoo import CASES, X  # noqa: E402
+from zoo import CASES, X
 
-from cenote import graph_tool, pytree  # noqa: E402
-from cenote.errors import Error  # noqa: E402
-from cenote.export import ExportRefused, export_model  # noqa: E402
-from cenote.operators import operators_allowed  # noqa: E402
+from cenote import graph_tool, pytree
+from cenote.errors import Error
+from cenote.export import ExportRefused, export_model
+from cenote.operators import operators_allowed
 
 ROOT = Path(__file__).resolve().parents[2]
 # Their arithmetic needs the batch they were exported with, or they look at particular rows.

@@ -250,32 +250,104 @@ function("Einsum", lambda a, b: torch.einsum("bij,bkj->bik", a, b), SEQUENCE, to
 function("Scans", lambda x: (x.cumsum(1), x.cumprod(1), x.cummax(1), torch.logcumsumexp(x, 1), x.diff(dim=1)), X)
 function("Order", lambda x: (x.topk(3), x.sort(dim=1, descending=True), x.argsort(1), x.median(1), x.kthvalue(2, 1)), X)
 function("Where", lambda x: torch.where(x > 0, x, x.exp() - 1).masked_fill(x.abs() < 0.1, float("-inf")), X)
-function("Scatter", lambda x, i: (x.scatter(1, i, 0.5), x.scatter_add(1, i, x), x.gather(1, i), x.index_select(1, i[0])), X, torch.randint(0, 6, (2, 6)))
+function(
+    "Scatter", lambda x, i: (x.scatter(1, i, 0.5), x.scatter_add(1, i, x), x.gather(1, i), x.index_select(1, i[0])), X, torch.randint(0, 6, (2, 6))
+)
 function("IndexPut", lambda x: x.index_put((torch.tensor([0]), torch.tensor([1])), torch.tensor([9.0])), X)
 function("AdvancedIndex", lambda x, i: (x[:, i[0]], x[:, None, ..., 2:5:2], x[:, [0, 3]], x[x.shape[0] - 1]), SEQUENCE, torch.randint(0, 5, (2, 3)))
 function("Resize", lambda x: (
     F.interpolate(x, scale_factor=2, mode="nearest"), F.interpolate(x, size=(7, 5), mode="bilinear", align_corners=False),
     F.interpolate(x, scale_factor=1.5, mode="bicubic"), F.interpolate(x, size=9, mode="area")), IMAGE)  # fmt: skip
 function("Shuffle", lambda x: (F.pixel_shuffle(x.repeat(1, 4, 1, 1), 2), F.pixel_unshuffle(x, 3), F.channel_shuffle(x.repeat(1, 2, 1, 1), 3)), IMAGE)
-function("Pads", lambda x: (F.pad(x, (1, 2, 0, 3)), F.pad(x, (1, 1, 1, 1), "reflect"), F.pad(x, (2, 0, 1, 1), "replicate"), F.pad(x, (1, 1, 0, 2), "circular")), IMAGE)
-function("Norms", lambda x: (F.layer_norm(x, (8,)), F.rms_norm(x, (8,)), F.normalize(x, dim=-1), F.instance_norm(x), x.norm(dim=1), torch.std_mean(x, 1)), SEQUENCE)
-function("Pools", lambda x: (F.avg_pool2d(x, 3, 2, 1), F.max_pool2d(x, 2, return_indices=True), F.adaptive_max_pool2d(x, 3), F.lp_pool2d(x, 2, 3)), IMAGE)
+function(
+    "Pads",
+    lambda x: (F.pad(x, (1, 2, 0, 3)), F.pad(x, (1, 1, 1, 1), "reflect"), F.pad(x, (2, 0, 1, 1), "replicate"), F.pad(x, (1, 1, 0, 2), "circular")),
+    IMAGE,
+)
+function(
+    "Norms",
+    lambda x: (F.layer_norm(x, (8,)), F.rms_norm(x, (8,)), F.normalize(x, dim=-1), F.instance_norm(x), x.norm(dim=1), torch.std_mean(x, 1)),
+    SEQUENCE,
+)
+function(
+    "Pools", lambda x: (F.avg_pool2d(x, 3, 2, 1), F.max_pool2d(x, 2, return_indices=True), F.adaptive_max_pool2d(x, 3), F.lp_pool2d(x, 2, 3)), IMAGE
+)
 function("Windows", lambda x: (F.unfold(x, 3, padding=1), x.unfold(2, 4, 2), F.fold(F.unfold(x, 2, stride=2), (12, 12), 2, stride=2)), IMAGE)
 function("Convolutions", lambda x: (
-    F.conv_transpose2d(x, torch.ones(3, 2, 2, 2), stride=2), F.conv1d(x[:, :, 0], torch.ones(4, 3, 3)), F.conv3d(x[:, None], torch.ones(1, 1, 2, 3, 3))), IMAGE)  # fmt: skip
-function("Grid", lambda x: F.grid_sample(x, F.affine_grid(torch.eye(2, 3).expand(x.shape[0], 2, 3), list(x.shape), align_corners=False), align_corners=False), IMAGE)
+    F.conv_transpose2d(x, torch.ones(3, 2, 2, 2), stride=2), F.conv1d(x[:, :, 0], torch.ones(4, 3, 3)),
+    F.conv3d(x[:, None], torch.ones(1, 1, 2, 3, 3))), IMAGE)  # fmt: skip
+function(
+    "Grid",
+    lambda x: F.grid_sample(x, F.affine_grid(torch.eye(2, 3).expand(x.shape[0], 2, 3), list(x.shape), align_corners=False), align_corners=False),
+    IMAGE,
+)
 function("ShapeArithmetic", lambda x: x.reshape(x.shape[0] * 2, -1).view(-1, x.size(1) // 2).sum(-1).repeat(2, 1) * x.shape[0], X)
-function("Ranges", lambda x: (torch.arange(x.shape[0]), torch.ones(x.shape[0], 2) / x.shape[0], torch.zeros_like(x).fill_(x.shape[1]), torch.linspace(0, 1, 5), torch.full((x.shape[0],), -2)), X)
+function(
+    "Ranges",
+    lambda x: (
+        torch.arange(x.shape[0]),
+        torch.ones(x.shape[0], 2) / x.shape[0],
+        torch.zeros_like(x).fill_(x.shape[1]),
+        torch.linspace(0, 1, 5),
+        torch.full((x.shape[0],), -2),
+    ),
+    X,
+)
 function("Splits", lambda x: (x.chunk(4, 1), x.split([1, 2, 3], 1), x.unbind(1)[2], torch.stack([x, x], 1), torch.cat([x, x[:, :2]], 1)), X)
-function("Activations", lambda x: [f(x) for f in (F.relu6, F.elu, F.selu, F.gelu, F.silu, F.mish, F.hardsigmoid, F.leaky_relu, F.softplus, F.logsigmoid, F.tanhshrink, torch.erf)] + [F.glu(x)], X)
-function("Spectrum", lambda x: (torch.fft.rfft(x).abs(), torch.fft.irfft(torch.fft.rfft(x, n=8)), torch.stft(x, 4, window=torch.hann_window(4), return_complex=True).abs()), X)
-function("LinearAlgebra", lambda x: (torch.linalg.inv(x @ x.mT + torch.eye(5)), torch.linalg.vector_norm(x, dim=-1), torch.cdist(x, x), torch.baddbmm(x @ x.mT, x, x.mT, beta=0.5), torch.linalg.det(x @ x.mT)), SEQUENCE)
-function("Masks", lambda x: (F.scaled_dot_product_attention(x, x, x, attn_mask=torch.ones(5, 5, dtype=torch.bool).tril()), F.scaled_dot_product_attention(x, x, x, is_causal=True), x.triu(1)), SEQUENCE)
-function("Casts", lambda x: (x.to(torch.float64).sum(1), x.half().float(), x.type_as(torch.ones(1, dtype=torch.int64)), x.bool() ^ (x > 0), x.to(torch.bfloat16)), X)
-function("Numbers", lambda x: (x * float("inf"), x.clamp(min=-0.5), x ** 2, 2**x, 1 - x, x / 3, x.add(x, alpha=2), x.nan_to_num(1.0), x.isnan()), X)
+function(
+    "Activations",
+    lambda x: (
+        [
+            f(x)
+            for f in (F.relu6, F.elu, F.selu, F.gelu, F.silu, F.mish, F.hardsigmoid, F.leaky_relu, F.softplus, F.logsigmoid, F.tanhshrink, torch.erf)
+        ]
+        + [F.glu(x)]
+    ),
+    X,
+)
+function(
+    "Spectrum",
+    lambda x: (
+        torch.fft.rfft(x).abs(),
+        torch.fft.irfft(torch.fft.rfft(x, n=8)),
+        torch.stft(x, 4, window=torch.hann_window(4), return_complex=True).abs(),
+    ),
+    X,
+)
+function(
+    "LinearAlgebra",
+    lambda x: (
+        torch.linalg.inv(x @ x.mT + torch.eye(5)),
+        torch.linalg.vector_norm(x, dim=-1),
+        torch.cdist(x, x),
+        torch.baddbmm(x @ x.mT, x, x.mT, beta=0.5),
+        torch.linalg.det(x @ x.mT),
+    ),
+    SEQUENCE,
+)
+function(
+    "Masks",
+    lambda x: (
+        F.scaled_dot_product_attention(x, x, x, attn_mask=torch.ones(5, 5, dtype=torch.bool).tril()),
+        F.scaled_dot_product_attention(x, x, x, is_causal=True),
+        x.triu(1),
+    ),
+    SEQUENCE,
+)
+function(
+    "Casts",
+    lambda x: (x.to(torch.float64).sum(1), x.half().float(), x.type_as(torch.ones(1, dtype=torch.int64)), x.bool() ^ (x > 0), x.to(torch.bfloat16)),
+    X,
+)
+function("Numbers", lambda x: (x * float("inf"), x.clamp(min=-0.5), x**2, 2**x, 1 - x, x / 3, x.add(x, alpha=2), x.nan_to_num(1.0), x.isnan()), X)
 function("Dropout", lambda x: F.dropout(x, training=False).flatten().sum() + x.amax(), X)
 function("OneHot", lambda i: (F.one_hot(i, 11), F.one_hot(i, 11).sum(1).argmax(-1), torch.bincount(i.flatten(), minlength=11)), IDS)
 function("ChannelsLast", lambda x: F.conv2d(x.contiguous(memory_format=torch.channels_last), torch.ones(2, 3, 3, 3)), IMAGE)
-function("Losses", lambda x, y: (F.cross_entropy(x, y), F.mse_loss(x, x * 0), F.kl_div(x.log_softmax(1), x.softmax(1), reduction="batchmean")), X, torch.tensor([1, 3]))
+function(
+    "Losses",
+    lambda x, y: (F.cross_entropy(x, y), F.mse_loss(x, x * 0), F.kl_div(x.log_softmax(1), x.softmax(1), reduction="batchmean")),
+    X,
+    torch.tensor([1, 3]),
+)
 function("Meshgrid", lambda x: (torch.meshgrid(x[0], x[1, :2], indexing="ij"), torch.cartesian_prod(x[0, :2], x[1, :3]), torch.tril_indices(3, 3)), X)
 function("SameTwice", lambda x: (x, x, x[0]), X)

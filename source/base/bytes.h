@@ -1,4 +1,5 @@
-// base/bytes.h - little-endian encoding of persistent and wire formats: a writer, and a reader that cannot leave its bytes.
+// base/bytes.h - little-endian encoding of persistent and wire formats: a writer, and a reader that cannot
+// leave its bytes.
 #pragma once
 
 #include <cstdint>
@@ -31,8 +32,8 @@ class ByteWriter {
   std::string out_;
 };
 
-// After the first read beyond the end every read gives zeros and ok() is false: check once, after a group of reads, and before
-// using a length for an allocation.
+// After the first read beyond the end every read gives zeros and ok() is false: check once, after a group of
+// reads, and before using a length for an allocation.
 class ByteReader {
  public:
   explicit ByteReader(std::string_view bytes) : rest_(bytes) {}
@@ -42,8 +43,10 @@ class ByteReader {
   int64_t i64() { return static_cast<int64_t>(number<uint64_t>()); }
   void raw(void* target, size_t size) {
     const std::string_view bytes = take(size);
-    if (ok_) std::memcpy(target, bytes.data(), size);
-    else std::memset(target, 0, size);
+    if (ok_)
+      std::memcpy(target, bytes.data(), size);
+    else
+      std::memset(target, 0, size);
   }
   // A text of at most `max` bytes; a longer one is a failed read.
   std::string_view text(size_t max) {
@@ -71,7 +74,8 @@ class ByteReader {
   T number() {
     const std::string_view bytes = take(sizeof(T));
     T value = 0;
-    for (size_t i = 0; i < bytes.size(); ++i) value |= static_cast<T>(static_cast<T>(static_cast<uint8_t>(bytes[i])) << (8 * i));
+    for (size_t i = 0; i < bytes.size(); ++i)
+      value |= static_cast<T>(static_cast<T>(static_cast<uint8_t>(bytes[i])) << (8 * i));
     return value;
   }
   std::string_view rest_;

@@ -4,9 +4,9 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
-#include "base/text.h"
 #include "base/cluster_settings_impl.h"
 #include "base/status.h"
+#include "base/text.h"
 
 namespace cenote {
 namespace {
@@ -26,32 +26,55 @@ struct Table {
 };
 
 RouterSettings router_of(const Table& table) {
-  return {.name = table.text("name"), .host = table.text("host"), .port = table.port("port"), .queue_max = table.count("queue_max"),
-          .outstanding_max = table.count("outstanding_max"), .deadline = table.duration("deadline"), .retry_max = table.count("retry_max")};
+  return {.name = table.text("name"),
+          .host = table.text("host"),
+          .port = table.port("port"),
+          .queue_max = table.count("queue_max"),
+          .outstanding_max = table.count("outstanding_max"),
+          .deadline = table.duration("deadline"),
+          .retry_max = table.count("retry_max")};
 }
 
 MemorySettings memory_of(const Table& table) {
   const std::string& pages = table.text("huge_pages");
   const std::string& domain = table.text("failure_domain");
-  return {.name = table.text("name"), .host = table.text("host"), .port = table.port("port"), .fabric_port = table.port("fabric_port"),
+  return {.name = table.text("name"),
+          .host = table.text("host"),
+          .port = table.port("port"),
+          .fabric_port = table.port("fabric_port"),
           .capacity_bytes = table.bytes("capacity"),
-          .huge_pages = pages == "on" ? HugePages::kOn : pages == "off" ? HugePages::kOff : HugePages::kAuto,
-          .failure_domain = domain.empty() ? table.text("name") : domain, .grant_duration = table.duration("grant_duration"),
-          .slab_bytes_max = table.bytes("slab_size_max"), .slabs_max = table.count("slabs_max")};
+          .huge_pages = pages == "on"    ? HugePages::kOn
+                        : pages == "off" ? HugePages::kOff
+                                         : HugePages::kAuto,
+          .failure_domain = domain.empty() ? table.text("name") : domain,
+          .grant_duration = table.duration("grant_duration"),
+          .slab_bytes_max = table.bytes("slab_size_max"),
+          .slabs_max = table.count("slabs_max")};
 }
 
 DeviceSettings device_of(const Table& table) {
-  return {.name = table.text("name"), .port = table.port("port"), .threads = table.count("threads"), .memory_bytes = table.bytes("memory"),
-          .copy_gb_per_s = table.number("copy_gb_per_s"), .copy_latency = table.duration("copy_latency"),
-          .compute_ms = table.settings.numbers(table.path("compute_ms")), .credits = table.count("credits"),
-          .queue_max = table.count("queue_max"), .models = table.settings.strings(table.path("models"))};
+  return {.name = table.text("name"),
+          .port = table.port("port"),
+          .threads = table.count("threads"),
+          .memory_bytes = table.bytes("memory"),
+          .copy_gb_per_s = table.number("copy_gb_per_s"),
+          .copy_latency = table.duration("copy_latency"),
+          .compute_ms = table.settings.numbers(table.path("compute_ms")),
+          .credits = table.count("credits"),
+          .queue_max = table.count("queue_max"),
+          .models = table.settings.strings(table.path("models"))};
 }
 
 AgentSettings agent_of(const Table& table) {
-  AgentSettings agent{.name = table.text("name"), .host = table.text("host"), .port = table.port("port"),
-                      .cache_capacity_bytes = table.bytes("cache_capacity"), .cache_directory = table.text("cache_directory"),
-                      .eviction = table.text("eviction"), .reads_in_flight = table.count("reads_in_flight"),
-                      .read_bytes = table.bytes("read_size"), .read_timeout = table.duration("read_timeout"),
+  AgentSettings agent{.name = table.text("name"),
+                      .host = table.text("host"),
+                      .port = table.port("port"),
+                      .cache_capacity_bytes = table.bytes("cache_capacity"),
+                      .cache_directory = table.text("cache_directory"),
+                      .eviction = table.text("eviction"),
+                      .reads_in_flight = table.count("reads_in_flight"),
+                      .read_bytes = table.bytes("read_size"),
+                      .read_timeout = table.duration("read_timeout"),
                       .link_gb_per_s = table.number("link_gb_per_s")};
   if (agent.cache_directory == "auto") agent.cache_directory = "/dev/shm";
   for (size_t i = 0; i < table.settings.count(table.path("device")); ++i) {
@@ -72,7 +95,8 @@ GroupSetting group_of(const std::string& text) {
 std::string absolute_path(const std::string& path, const SettingsInput& input) {
   std::filesystem::path result = path;
   const auto home = input.environment.find("HOME");
-  if (absl::StartsWith(path, "~/") && home != input.environment.end()) result = std::filesystem::path(home->second) / path.substr(2);
+  if (absl::StartsWith(path, "~/") && home != input.environment.end())
+    result = std::filesystem::path(home->second) / path.substr(2);
   std::error_code error;
   if (result.is_relative()) {
     result = std::filesystem::absolute(std::filesystem::path(input.file_name), error).parent_path() / result;
@@ -84,7 +108,8 @@ std::string absolute_path(const std::string& path, const SettingsInput& input) {
 std::string automatic_state_directory(const std::string& cluster, const SettingsInput& input) {
   const auto state = input.environment.find("XDG_STATE_HOME");
   const auto home = input.environment.find("HOME");
-  if (state != input.environment.end() && absl::StartsWith(state->second, "/")) return str_cat(state->second, "/cenote/", cluster);
+  if (state != input.environment.end() && absl::StartsWith(state->second, "/"))
+    return str_cat(state->second, "/cenote/", cluster);
   if (home != input.environment.end() && absl::StartsWith(home->second, "/")) {
     return str_cat(home->second, "/.local/state/cenote/", cluster);
   }
@@ -101,9 +126,15 @@ const T* by_name(const std::vector<T>& all, std::string_view name) {
 
 }  // namespace
 
-const RouterSettings* ClusterSettings::router(std::string_view name) const { return by_name(routers, name); }
-const MemorySettings* ClusterSettings::memory_server(std::string_view name) const { return by_name(memory, name); }
-const AgentSettings* ClusterSettings::agent(std::string_view name) const { return by_name(agents, name); }
+const RouterSettings* ClusterSettings::router(std::string_view name) const {
+  return by_name(routers, name);
+}
+const MemorySettings* ClusterSettings::memory_server(std::string_view name) const {
+  return by_name(memory, name);
+}
+const AgentSettings* ClusterSettings::agent(std::string_view name) const {
+  return by_name(agents, name);
+}
 
 ClusterSettings resolve_cluster_settings(const SettingsInput& input, std::vector<SettingProblem>& problems) {
   const auto resolved = std::make_shared<const Settings>(Settings::resolve(input, problems));
@@ -113,13 +144,19 @@ ClusterSettings resolve_cluster_settings(const SettingsInput& input, std::vector
   cluster.resolved = resolved;
   cluster.name = settings.text("cluster.name");
   const std::string& directory = settings.text("cluster.state_directory");
-  cluster.state_directory = directory == "auto" ? automatic_state_directory(cluster.name, input) : absolute_path(directory, input);
+  cluster.state_directory =
+      directory == "auto" ? automatic_state_directory(cluster.name, input) : absolute_path(directory, input);
   const Table controller{settings, "controller."};
-  cluster.controller = {.host = controller.text("host"), .port = controller.port("port"),
-                        .heartbeat_interval = controller.duration("heartbeat_interval"), .member_timeout = controller.duration("member_timeout")};
-  for (size_t i = 0; i < settings.count("router"); ++i) cluster.routers.push_back(router_of({settings, str_cat("router[", i, "].")}));
-  for (size_t i = 0; i < settings.count("memory"); ++i) cluster.memory.push_back(memory_of({settings, str_cat("memory[", i, "].")}));
-  for (size_t i = 0; i < settings.count("agent"); ++i) cluster.agents.push_back(agent_of({settings, str_cat("agent[", i, "].")}));
+  cluster.controller = {.host = controller.text("host"),
+                        .port = controller.port("port"),
+                        .heartbeat_interval = controller.duration("heartbeat_interval"),
+                        .member_timeout = controller.duration("member_timeout")};
+  for (size_t i = 0; i < settings.count("router"); ++i)
+    cluster.routers.push_back(router_of({settings, str_cat("router[", i, "].")}));
+  for (size_t i = 0; i < settings.count("memory"); ++i)
+    cluster.memory.push_back(memory_of({settings, str_cat("memory[", i, "].")}));
+  for (size_t i = 0; i < settings.count("agent"); ++i)
+    cluster.agents.push_back(agent_of({settings, str_cat("agent[", i, "].")}));
   const std::string& provider = settings.text("fabric.provider");
   cluster.fabric_provider = provider == "auto" ? "" : provider;
   cluster.group = group_of(settings.text("load.group"));

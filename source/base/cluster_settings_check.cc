@@ -1,9 +1,9 @@
 #include <map>
 
 #include "absl/strings/numbers.h"
-#include "base/text.h"
 #include "absl/strings/str_split.h"
 #include "base/cluster_settings_impl.h"
+#include "base/text.h"
 #include "base/units.h"
 
 namespace cenote {
@@ -20,9 +20,11 @@ struct Check {
   }
 
   void name(const std::string& path, const std::string& value) {
-    if (value == "controller") return problem(path, "\"controller\" is the controller's name: choose another");
+    if (value == "controller")
+      return problem(path, "\"controller\" is the controller's name: choose another");
     const auto [first, fresh] = names.emplace(value, path);
-    if (!fresh) problem(path, str_cat("\"", value, "\" is also ", first->second, ": daemons need names of their own"));
+    if (!fresh)
+      problem(path, str_cat("\"", value, "\" is also ", first->second, ": daemons need names of their own"));
   }
 
   void port(const std::string& path, const std::string& host, uint16_t value) {
@@ -38,8 +40,9 @@ struct Check {
     port(path + "port", memory.host, memory.port);
     port(path + "fabric_port", memory.host, memory.fabric_port);
     if (memory.slab_bytes_max > memory.capacity_bytes / 2) {
-      problem(path + "slab_size_max", str_cat(format_bytes(memory.slab_bytes_max), ", a slab is at most half of the capacity of ",
-                                                   format_bytes(memory.capacity_bytes), ": lower it or raise the capacity"));
+      problem(path + "slab_size_max",
+              str_cat(format_bytes(memory.slab_bytes_max), ", a slab is at most half of the capacity of ",
+                      format_bytes(memory.capacity_bytes), ": lower it or raise the capacity"));
     }
   }
 
@@ -49,17 +52,21 @@ struct Check {
     name(path + "name", agent.name);
     port(path + "port", agent.host, agent.port);
     if (agent.read_bytes % kChunkBytes != 0) {
-      problem(path + "read_size", str_cat(format_bytes(agent.read_bytes), " is not a multiple of the chunk of ",
-                                               format_bytes(kChunkBytes), ": use such as \"1 MiB\""));
+      problem(path + "read_size",
+              str_cat(format_bytes(agent.read_bytes), " is not a multiple of the chunk of ",
+                      format_bytes(kChunkBytes), ": use such as \"1 MiB\""));
     }
     if (agent.cache_directory.front() != '/') {
-      problem(path + "cache_directory", str_cat("\"", agent.cache_directory, "\" is not absolute: begin it with /"));
+      problem(path + "cache_directory",
+              str_cat("\"", agent.cache_directory, "\" is not absolute: begin it with /"));
     }
     std::map<std::string, std::string> devices;
     for (size_t i = 0; i < agent.devices.size(); ++i) {
       const std::string device_path = str_cat(path, "device[", i, "].");
       const auto [first, fresh] = devices.emplace(agent.devices[i].name, device_path + "name");
-      if (!fresh) problem(device_path + "name", str_cat("\"", agent.devices[i].name, "\" is also ", first->second, ": give each its own index"));
+      if (!fresh)
+        problem(device_path + "name", str_cat("\"", agent.devices[i].name, "\" is also ", first->second,
+                                              ": give each its own index"));
       port(device_path + "port", agent.host, agent.devices[i].port);
       device(device_path, agent.devices[i]);
     }
@@ -70,14 +77,18 @@ struct Check {
     uint32_t index = 0;
     const bool known = parts.first == "host" || parts.first == "emulated" || parts.first == "cuda";
     if (!known || !absl::SimpleAtoi(parts.second, &index) || index > 1023 || str_cat(index) != parts.second) {
-      return problem(path + "name", str_cat("\"", device.name, "\" is not host:N, emulated:N or cuda:N with N from 0 to 1023"));
+      return problem(path + "name", str_cat("\"", device.name,
+                                            "\" is not host:N, emulated:N or cuda:N with N from 0 to 1023"));
     }
     if (parts.first == "emulated") {
-      if (device.memory_bytes == 0) problem(path + "memory", "an emulated device needs memory of its own: write a size such as \"1 GiB\"");
+      if (device.memory_bytes == 0)
+        problem(path + "memory",
+                "an emulated device needs memory of its own: write a size such as \"1 GiB\"");
       return;
     }
     const auto only_emulated = [&](const char* key, bool given) {
-      if (given) problem(path + key, str_cat("only emulated devices have it, this is ", device.name, ": remove it"));
+      if (given)
+        problem(path + key, str_cat("only emulated devices have it, this is ", device.name, ": remove it"));
     };
     only_emulated("memory", device.memory_bytes != 0);
     only_emulated("copy_gb_per_s", device.copy_gb_per_s != 0);
@@ -89,8 +100,10 @@ struct Check {
     port("controller.port", cluster.controller.host, cluster.controller.port);
     const ControllerSettings& controller = cluster.controller;
     if (controller.member_timeout < controller.heartbeat_interval * 3) {
-      problem("controller.member_timeout", str_cat(format_duration(controller.member_timeout), " is less than 3 heartbeat intervals of ",
-                                                        format_duration(controller.heartbeat_interval), ": raise it or lower controller.heartbeat_interval"));
+      problem("controller.member_timeout",
+              str_cat(format_duration(controller.member_timeout), " is less than 3 heartbeat intervals of ",
+                      format_duration(controller.heartbeat_interval),
+                      ": raise it or lower controller.heartbeat_interval"));
     }
     for (size_t i = 0; i < cluster.routers.size(); ++i) {
       name(str_cat("router[", i, "].name"), cluster.routers[i].name);
@@ -100,7 +113,7 @@ struct Check {
     for (size_t i = 0; i < cluster.agents.size(); ++i) agent(i);
     if (!cluster.memory.empty() && cluster.replicas > cluster.memory.size()) {
       problem("placement.replicas", str_cat(cluster.replicas, " copies on ", cluster.memory.size(),
-                                                 " memory servers: lower it or add [[memory]]"));
+                                            " memory servers: lower it or add [[memory]]"));
     }
     if (cluster.state_directory.empty()) {
       problem("cluster.state_directory", "neither XDG_STATE_HOME nor HOME is set: name a directory");
@@ -110,6 +123,8 @@ struct Check {
 
 }  // namespace
 
-void check_relations(const ClusterSettings& cluster, std::vector<SettingProblem>& problems) { Check{cluster, problems}.all(); }
+void check_relations(const ClusterSettings& cluster, std::vector<SettingProblem>& problems) {
+  Check{cluster, problems}.all();
+}
 
 }  // namespace cenote

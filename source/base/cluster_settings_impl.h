@@ -7,7 +7,8 @@
 
 namespace cenote {
 
-// What no single key can say: names and ports that collide, limits that do not fit each other, keys that a device ignores.
+// What no single key can say: names and ports that collide, limits that do not fit each other, keys that a
+// device ignores.
 void check_relations(const ClusterSettings& cluster, std::vector<SettingProblem>& problems);
 
 }  // namespace cenote

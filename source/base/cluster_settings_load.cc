@@ -5,7 +5,6 @@
 #include <cstdio>
 #include <filesystem>
 #include <memory>
-
 #include <nlohmann/json.hpp>
 
 #include "base/cluster_settings.h"
@@ -21,7 +20,8 @@ namespace {
 absl::StatusOr<std::string> read_text(const std::string& path) {
   std::error_code error;
   if (std::filesystem::is_directory(path, error)) {
-    return absl::InvalidArgumentError(str_cat("settings file '", path, "' is a directory: name a .toml file, such as settings/local.toml"));
+    return absl::InvalidArgumentError(
+        str_cat("settings file '", path, "' is a directory: name a .toml file, such as settings/local.toml"));
   }
   const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(path.c_str(), "rb"), std::fclose);
   if (file == nullptr) return errno_status(errno, str_cat("settings file '", path, "'"));
@@ -33,12 +33,14 @@ absl::StatusOr<std::string> read_text(const std::string& path) {
 
 }  // namespace
 
-absl::StatusOr<ClusterSettings> load_cluster_settings(const std::string& path, const std::vector<std::string>& overrides,
+absl::StatusOr<ClusterSettings> load_cluster_settings(const std::string& path,
+                                                      const std::vector<std::string>& overrides,
                                                       const std::map<std::string, std::string>& environment) {
   CENOTE_ASSIGN_OR_RETURN(std::string text, read_text(path));
   std::vector<SettingProblem> problems;
   ClusterSettings cluster = resolve_cluster_settings(
-      {.file_name = path, .text = std::move(text), .overrides = overrides, .environment = environment}, problems);
+      {.file_name = path, .text = std::move(text), .overrides = overrides, .environment = environment},
+      problems);
   CENOTE_RETURN_IF_ERROR(problems_status(problems));
   return cluster;
 }
@@ -48,7 +50,8 @@ std::map<std::string, std::string> process_environment() {
   for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
     const std::string_view text = *entry;
     const size_t equals = text.find('=');
-    if (equals != std::string_view::npos) environment.emplace(text.substr(0, equals), text.substr(equals + 1));
+    if (equals != std::string_view::npos)
+      environment.emplace(text.substr(0, equals), text.substr(equals + 1));
   }
   return environment;
 }
@@ -58,8 +61,10 @@ std::string settings_json(const ClusterSettings& settings) {
   json["cluster"]["state_directory"] = settings.state_directory;
   json["fabric"]["provider"] = settings.fabric_provider;
   json["placement"]["replicas"] = settings.replicas;
-  for (size_t i = 0; i < settings.memory.size(); ++i) json["memory"][i]["failure_domain"] = settings.memory[i].failure_domain;
-  for (size_t i = 0; i < settings.agents.size(); ++i) json["agent"][i]["cache_directory"] = settings.agents[i].cache_directory;
+  for (size_t i = 0; i < settings.memory.size(); ++i)
+    json["memory"][i]["failure_domain"] = settings.memory[i].failure_domain;
+  for (size_t i = 0; i < settings.agents.size(); ++i)
+    json["agent"][i]["cache_directory"] = settings.agents[i].cache_directory;
   return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 

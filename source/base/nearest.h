@@ -7,11 +7,12 @@
 
 namespace cenote {
 
-// Edits (insert, delete, replace, swap of neighbours) that turn `a` into `b`: optimal string alignment (Damerau, "A technique
-// for computer detection and correction of spelling errors", 1964). O(|a| x |b|).
+// Edits (insert, delete, replace, swap of neighbours) that turn `a` into `b`: optimal string alignment
+// (Damerau, "A technique for computer detection and correction of spelling errors", 1964). O(|a| x |b|).
 size_t edit_distance(std::string_view a, std::string_view b);
 
-// The candidate with the least distance, the first of equals; empty if none is within a third of the longer name (at least 2).
+// The candidate with the least distance, the first of equals; empty if none is within a third of the longer
+// name (at least 2).
 std::string nearest_name(std::string_view name, std::span<const std::string> candidates);
 
 // ", did you mean 'x'?" or "".

@@ -1,7 +1,6 @@
 #include "base/settings.h"
 
 #include <algorithm>
-
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_replace.h"
@@ -48,8 +47,9 @@ struct Defaults {
       }
       const size_t count = tree->counts[path];
       if (count < static_cast<size_t>(child.count_min)) {
-        problems.push_back({input.file_name, path, str_cat("there are ", count, ", at least ", child.count_min,
-                                                               " must be: add [[", without_indices(path), "]]")});
+        problems.push_back({input.file_name, path,
+                            str_cat("there are ", count, ", at least ", child.count_min, " must be: add [[",
+                                    without_indices(path), "]]")});
       }
       for (size_t i = 0; i < count; ++i) fill(child, str_cat(path, "[", i, "]."), i);
     }
@@ -59,8 +59,10 @@ struct Defaults {
 Json value_json(const SettingValue& value) {
   return std::visit(
       [](const auto& v) -> Json {
-        if constexpr (std::is_same_v<std::decay_t<decltype(v)>, Duration>) return v.seconds();
-        else return v;
+        if constexpr (std::is_same_v<std::decay_t<decltype(v)>, Duration>)
+          return v.seconds();
+        else
+          return v;
       },
       value);
 }
@@ -80,7 +82,8 @@ Json table_json(const SettingsTree& tree, const SettingTable& table, const std::
       continue;
     }
     Json list = Json::array();
-    for (size_t i = 0; i < tree.counts.find(path)->second; ++i) list.push_back(table_json(tree, child, str_cat(path, "[", i, "].")));
+    for (size_t i = 0; i < tree.counts.find(path)->second; ++i)
+      list.push_back(table_json(tree, child, str_cat(path, "[", i, "].")));
     json[child.name] = std::move(list);
   }
   return json;
@@ -105,7 +108,8 @@ absl::Status problems_status(const std::vector<SettingProblem>& problems) {
   if (problems.empty()) return absl::OkStatus();
   constexpr size_t kShownMax = 50;
   std::string text;
-  for (size_t i = 0; i < std::min(problems.size(), kShownMax); ++i) str_append(&text, i == 0 ? "" : "\n", problems[i].message());
+  for (size_t i = 0; i < std::min(problems.size(), kShownMax); ++i)
+    str_append(&text, i == 0 ? "" : "\n", problems[i].message());
   if (problems.size() > kShownMax) str_append(&text, "\nand ", problems.size() - kShownMax, " more");
   return absl::InvalidArgumentError(text);
 }
@@ -131,12 +135,24 @@ Settings Settings::resolve(const SettingsInput& input, std::vector<SettingProble
   return settings;
 }
 
-bool Settings::boolean(std::string_view path) const { return typed<bool>(*tree_, path); }
-int64_t Settings::integer(std::string_view path) const { return typed<int64_t>(*tree_, path); }
-double Settings::number(std::string_view path) const { return typed<double>(*tree_, path); }
-uint64_t Settings::bytes(std::string_view path) const { return static_cast<uint64_t>(typed<int64_t>(*tree_, path)); }
-Duration Settings::duration(std::string_view path) const { return typed<Duration>(*tree_, path); }
-const std::string& Settings::text(std::string_view path) const { return typed<std::string>(*tree_, path); }
+bool Settings::boolean(std::string_view path) const {
+  return typed<bool>(*tree_, path);
+}
+int64_t Settings::integer(std::string_view path) const {
+  return typed<int64_t>(*tree_, path);
+}
+double Settings::number(std::string_view path) const {
+  return typed<double>(*tree_, path);
+}
+uint64_t Settings::bytes(std::string_view path) const {
+  return static_cast<uint64_t>(typed<int64_t>(*tree_, path));
+}
+Duration Settings::duration(std::string_view path) const {
+  return typed<Duration>(*tree_, path);
+}
+const std::string& Settings::text(std::string_view path) const {
+  return typed<std::string>(*tree_, path);
+}
 const std::vector<std::string>& Settings::strings(std::string_view path) const {
   return typed<std::vector<std::string>>(*tree_, path);
 }
@@ -156,6 +172,8 @@ const std::string& Settings::origin(std::string_view path) const {
   return found->second.origin;
 }
 
-std::string Settings::json() const { return table_json(*tree_, settings_schema(), "").dump(2, ' ', false, Json::error_handler_t::replace); }
+std::string Settings::json() const {
+  return table_json(*tree_, settings_schema(), "").dump(2, ' ', false, Json::error_handler_t::replace);
+}
 
 }  // namespace cenote

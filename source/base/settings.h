@@ -1,6 +1,6 @@
-// base/settings.h - settings of a cluster, resolved: file < CENOTE_* environment < flags, checked against settings/schema.json.
-// Values are addressed by path: "controller.port", "agent[0].device[1].threads". Immutable once resolved; any thread.
-// Most of the program wants the struct view in base/cluster_settings.h.
+// base/settings.h - settings of a cluster, resolved: file < CENOTE_* environment < flags, checked against
+// settings/schema.json. Values are addressed by path: "controller.port", "agent[0].device[1].threads".
+// Immutable once resolved; any thread. Most of the program wants the struct view in base/cluster_settings.h.
 #pragma once
 
 #include <map>
@@ -24,22 +24,26 @@ struct SettingProblem {
   std::string message() const;
 };
 
-// kInvalidArgument with each problem (of a great many, the first 50) on a line of its own; ok if there is none.
+// kInvalidArgument with each problem (of a great many, the first 50) on a line of its own; ok if there is
+// none.
 absl::Status problems_status(const std::vector<SettingProblem>& problems);
 
 struct SettingsInput {
-  std::string file_name;               // As errors shall name it.
-  std::string text;                    // TOML.
-  // "path=value". An array without index means all of its tables: "agent.cache_capacity=1 GiB". A later one wins.
+  std::string file_name;  // As errors shall name it.
+  std::string text;       // TOML.
+  // "path=value". An array without index means all of its tables: "agent.cache_capacity=1 GiB". A later one
+  // wins.
   std::vector<std::string> overrides;
-  // CENOTE_CONTROLLER_PORT, CENOTE_AGENT_0_DEVICE_1_THREADS; without indices: all tables, and an index wins over none.
-  // Variables that do not begin with CENOTE_ and a table's name are not settings and are left alone.
+  // CENOTE_CONTROLLER_PORT, CENOTE_AGENT_0_DEVICE_1_THREADS; without indices: all tables, and an index wins
+  // over none. Variables that do not begin with CENOTE_ and a table's name are not settings and are left
+  // alone.
   std::map<std::string, std::string> environment;
 };
 
 class Settings {
  public:
-  // Adds to `problems` all that is wrong; the result is complete (defaults in place of what is wrong) only if nothing was.
+  // Adds to `problems` all that is wrong; the result is complete (defaults in place of what is wrong) only if
+  // nothing was.
   static Settings resolve(const SettingsInput& input, std::vector<SettingProblem>& problems);
 
   Settings();
@@ -57,7 +61,7 @@ class Settings {
   const std::vector<std::string>& strings(std::string_view path) const;
   const std::map<std::string, double>& numbers(std::string_view path) const;
 
-  size_t count(std::string_view array_path) const;       // "router", "agent[0].device".
+  size_t count(std::string_view array_path) const;  // "router", "agent[0].device".
   // "cluster.toml:12", "environment CENOTE_LOG_LEVEL", "flag log.level=debug", "default".
   const std::string& origin(std::string_view path) const;
 

@@ -1,9 +1,9 @@
 // The TOML file, walked beside the schema. The only includer of toml++.
 #include <toml++/toml.h>
 
-#include "base/text.h"
 #include "base/nearest.h"
 #include "base/settings_impl.h"
+#include "base/text.h"
 #include "base/units.h"
 
 namespace cenote {
@@ -20,7 +20,8 @@ struct Walk {
   }
 };
 
-// A TOML value as a SettingValue; empty for dates and what no setting can be (nested lists, lists of numbers).
+// A TOML value as a SettingValue; empty for dates and what no setting can be (nested lists, lists of
+// numbers).
 std::optional<SettingValue> plain_value(const toml::node& node) {
   if (const auto* value = node.as_boolean()) return SettingValue(value->get());
   if (const auto* value = node.as_integer()) return SettingValue(value->get());
@@ -51,11 +52,13 @@ void walk_table(Walk& walk, const SettingTable& schema, const toml::table& table
 void walk_child(Walk& walk, const SettingTable& schema, const toml::node& node, const std::string& path) {
   if (!schema.array) {
     if (const toml::table* table = node.as_table()) return walk_table(walk, schema, *table, path + ".");
-    return walk.problem(walk.where(node), path, str_cat("not a table: write [", path, "] with its keys below"));
+    return walk.problem(walk.where(node), path,
+                        str_cat("not a table: write [", path, "] with its keys below"));
   }
   const toml::array* list = node.as_array();
   if (list == nullptr) {
-    return walk.problem(walk.where(node), path, str_cat("there may be several: write [[", path, "]], with two brackets"));
+    return walk.problem(walk.where(node), path,
+                        str_cat("there may be several: write [[", path, "]], with two brackets"));
   }
   if (list->size() > static_cast<size_t>(schema.count_max)) {
     return walk.problem(walk.where(node), path, str_cat(list->size(), " tables, at most ", schema.count_max));
@@ -63,8 +66,10 @@ void walk_child(Walk& walk, const SettingTable& schema, const toml::node& node, 
   walk.tree->counts[path] = list->size();
   for (size_t i = 0; i < list->size(); ++i) {
     const std::string element = str_cat(path, "[", i, "]");
-    if (const toml::table* table = (*list)[i].as_table()) walk_table(walk, schema, *table, element + ".");
-    else walk.problem(walk.where((*list)[i]), element, "not a table");
+    if (const toml::table* table = (*list)[i].as_table())
+      walk_table(walk, schema, *table, element + ".");
+    else
+      walk.problem(walk.where((*list)[i]), element, "not a table");
   }
 }
 
@@ -78,9 +83,12 @@ void walk_table(Walk& walk, const SettingTable& schema, const toml::table& table
       const std::optional<SettingValue> plain = plain_value(node);
       const absl::StatusOr<SettingValue> value =
           plain ? convert_setting(*key, *plain)
-                : absl::InvalidArgumentError(str_cat("not a value of type ", key->type_name, ": write one such as ", key->example));
-      if (value.ok()) walk.tree->entries[full] = {key, *value, walk.where(node)};
-      else walk.problem(walk.where(node), full, std::string(value.status().message()));
+                : absl::InvalidArgumentError(
+                      str_cat("not a value of type ", key->type_name, ": write one such as ", key->example));
+      if (value.ok())
+        walk.tree->entries[full] = {key, *value, walk.where(node)};
+      else
+        walk.problem(walk.where(node), full, std::string(value.status().message()));
     } else {
       const std::string shown = name.size() > 128 ? name.substr(0, 128) + "..." : name;
       walk.problem(str_cat(walk.file, ":", toml_key.source().begin.line), path + shown,
@@ -93,16 +101,18 @@ void walk_table(Walk& walk, const SettingTable& schema, const toml::table& table
 
 void read_file(const SettingsInput& input, SettingsTree& tree, std::vector<SettingProblem>& problems) {
   if (input.text.size() > kSettingsFileBytesMax) {
-    problems.push_back({input.file_name, "", str_cat(format_bytes(input.text.size()), ", a settings file has at most ",
-                                                          format_bytes(kSettingsFileBytesMax))});
+    problems.push_back({input.file_name, "",
+                        str_cat(format_bytes(input.text.size()), ", a settings file has at most ",
+                                format_bytes(kSettingsFileBytesMax))});
     return;
   }
   toml::table table;
   try {
     table = toml::parse(std::string_view(input.text), input.file_name);
   } catch (const toml::parse_error& error) {
-    problems.push_back({str_cat(input.file_name, ":", error.source().begin.line, ":", error.source().begin.column), "",
-                        str_cat("not TOML: ", std::string(error.description()))});
+    problems.push_back(
+        {str_cat(input.file_name, ":", error.source().begin.line, ":", error.source().begin.column), "",
+         str_cat("not TOML: ", std::string(error.description()))});
     return;
   }
   Walk walk{input.file_name, &tree, problems};

@@ -17,8 +17,8 @@ struct SettingsTree {
     SettingValue value;
     std::string origin;
   };
-  std::map<std::string, Entry, std::less<>> entries;   // By full path.
-  std::map<std::string, size_t, std::less<>> counts;   // Of array tables, by path without the last index.
+  std::map<std::string, Entry, std::less<>> entries;  // By full path.
+  std::map<std::string, size_t, std::less<>> counts;  // Of array tables, by path without the last index.
 };
 
 // The steps of Settings::resolve(), in order.

@@ -3,10 +3,10 @@
 #include <charconv>
 
 #include "absl/strings/ascii.h"
-#include "base/text.h"
 #include "absl/strings/str_split.h"
 #include "base/nearest.h"
 #include "base/settings_impl.h"
+#include "base/text.h"
 
 namespace cenote {
 namespace {
@@ -22,7 +22,8 @@ struct Selection {
 };
 
 // All full paths that `selection` means. False, with `problem`, if an index is beyond the file's tables.
-bool expand(const SettingsTree& tree, const Selection& selection, std::vector<std::string>& paths, std::string& problem) {
+bool expand(const SettingsTree& tree, const Selection& selection, std::vector<std::string>& paths,
+            std::string& problem) {
   paths = {""};
   for (const Step& step : selection.steps) {
     std::vector<std::string> next;
@@ -48,8 +49,8 @@ bool expand(const SettingsTree& tree, const Selection& selection, std::vector<st
   return true;
 }
 
-void apply(SettingsTree& tree, const Selection& selection, std::string_view text, const std::string& where, const std::string& shown,
-           std::vector<SettingProblem>& problems) {
+void apply(SettingsTree& tree, const Selection& selection, std::string_view text, const std::string& where,
+           const std::string& shown, std::vector<SettingProblem>& problems) {
   const absl::StatusOr<SettingValue> value = convert_setting_text(*selection.key, text);
   if (!value.ok()) return problems.push_back({where, shown, std::string(value.status().message())});
   std::vector<std::string> paths;
@@ -85,7 +86,8 @@ bool match_environment(const SettingTable& table, std::string_view rest, Selecti
   return false;
 }
 
-void environment_names(const SettingTable& table, const std::string& prefix, std::vector<std::string>& names) {
+void environment_names(const SettingTable& table, const std::string& prefix,
+                       std::vector<std::string>& names) {
   for (const SettingKey& key : table.keys) names.push_back(prefix + absl::AsciiStrToUpper(key.name));
   for (const SettingTable& child : table.tables) {
     environment_names(child, str_cat(prefix, absl::AsciiStrToUpper(child.name), "_"), names);
@@ -115,12 +117,14 @@ absl::StatusOr<Selection> parse_path(std::string_view path) {
     }
     const SettingTable* child = table->table(name);
     if (child == nullptr || (index && !child->array)) {
-      return absl::InvalidArgumentError(str_cat("there is no such setting", did_you_mean(name, table->names())));
+      return absl::InvalidArgumentError(
+          str_cat("there is no such setting", did_you_mean(name, table->names())));
     }
     selection.steps.push_back({child, index});
     table = child;
   }
-  return absl::InvalidArgumentError(str_cat("this is a table: name one of its keys, such as ", path, ".", table->keys.front().name));
+  return absl::InvalidArgumentError(
+      str_cat("this is a table: name one of its keys, such as ", path, ".", table->keys.front().name));
 }
 
 }  // namespace
@@ -145,14 +149,16 @@ void read_environment(const SettingsInput& input, SettingsTree& tree, std::vecto
     if (!match_environment(settings_schema(), rest, found.selection)) {
       std::vector<std::string> names;
       environment_names(settings_schema(), "CENOTE_", names);
-      problems.push_back({"environment " + variable, "", str_cat("there is no such setting", did_you_mean(variable, names))});
+      problems.push_back({"environment " + variable, "",
+                          str_cat("there is no such setting", did_you_mean(variable, names))});
       continue;
     }
     for (const Step& step : found.selection.steps) found.indices += step.index.has_value();
     all.push_back(std::move(found));
   }
   // The more indices a name has, the later it is applied.
-  std::stable_sort(all.begin(), all.end(), [](const Found& a, const Found& b) { return a.indices < b.indices; });
+  std::stable_sort(all.begin(), all.end(),
+                   [](const Found& a, const Found& b) { return a.indices < b.indices; });
   for (const Found& found : all) {
     apply(tree, found.selection, *found.value, "environment " + *found.variable, "", problems);
   }
@@ -168,8 +174,10 @@ void read_overrides(const SettingsInput& input, SettingsTree& tree, std::vector<
     }
     const std::string path = override.substr(0, equals);
     const absl::StatusOr<Selection> selection = parse_path(path);
-    if (selection.ok()) apply(tree, *selection, override.substr(equals + 1), where, path, problems);
-    else problems.push_back({where, path, std::string(selection.status().message())});
+    if (selection.ok())
+      apply(tree, *selection, override.substr(equals + 1), where, path, problems);
+    else
+      problems.push_back({where, path, std::string(selection.status().message())});
   }
 }
 

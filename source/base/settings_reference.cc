@@ -1,10 +1,10 @@
 // settings/REFERENCE.md from the schema; tests/unit/base compares it with the file.
 #include "absl/strings/ascii.h"
-#include "base/text.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "base/settings.h"
 #include "base/settings_schema.h"
+#include "base/text.h"
 
 namespace cenote {
 namespace {
@@ -31,16 +31,21 @@ std::string allowed(const SettingKey& key) {
   return "";
 }
 
-std::string cell(std::string_view text) { return absl::StrReplaceAll(to_absl(text), {{"|", "\\|"}}); }
+std::string cell(std::string_view text) {
+  return absl::StrReplaceAll(to_absl(text), {{"|", "\\|"}});
+}
 
 void write_table(const SettingTable& table, const std::string& path, std::string& out) {
   if (!path.empty()) {
-    str_append(&out, "\n## ", table.array ? "[[" : "[", path, table.array ? "]]" : "]", "\n\n", table.description);
+    str_append(&out, "\n## ", table.array ? "[[" : "[", path, table.array ? "]]" : "]", "\n\n",
+               table.description);
     if (table.array) str_append(&out, " ", table.count_min, " to ", table.count_max, " tables.");
-    str_append(&out, "\n\n| Key | Type | Default | Allowed | Meaning | Example |\n|---|---|---|---|---|---|\n");
+    str_append(&out,
+               "\n\n| Key | Type | Default | Allowed | Meaning | Example |\n|---|---|---|---|---|---|\n");
     for (const SettingKey& key : table.keys) {
       str_append(&out, "| `", key.name, "` | ", key.type_name, key.unit.empty() ? "" : ", ", key.unit, " | `",
-                      cell(key.default_text), "` | ", cell(allowed(key)), " | ", cell(key.description), " | `", cell(key.example), "` |\n");
+                 cell(key.default_text), "` | ", cell(allowed(key)), " | ", cell(key.description), " | `",
+                 cell(key.example), "` |\n");
     }
   }
   for (const SettingTable& child : table.tables) {

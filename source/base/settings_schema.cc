@@ -16,10 +16,12 @@ using Json = nlohmann::ordered_json;
 
 SettingType type_of(const std::string& name) {
   static const std::map<std::string, SettingType> kTypes = {
-      {"boolean", SettingType::kBoolean}, {"integer", SettingType::kInteger}, {"number", SettingType::kNumber},
-      {"bytes", SettingType::kBytes},     {"duration", SettingType::kDuration}, {"string", SettingType::kString},
-      {"name", SettingType::kName},       {"host", SettingType::kHost},       {"path", SettingType::kPath},
-      {"enum", SettingType::kEnum},       {"group", SettingType::kGroup},     {"strings", SettingType::kStrings},
+      {"boolean", SettingType::kBoolean},   {"integer", SettingType::kInteger},
+      {"number", SettingType::kNumber},     {"bytes", SettingType::kBytes},
+      {"duration", SettingType::kDuration}, {"string", SettingType::kString},
+      {"name", SettingType::kName},         {"host", SettingType::kHost},
+      {"path", SettingType::kPath},         {"enum", SettingType::kEnum},
+      {"group", SettingType::kGroup},       {"strings", SettingType::kStrings},
       {"numbers", SettingType::kNumbers}};
   const auto found = kTypes.find(name);
   CENOTE_CHECK(found != kTypes.end());

@@ -8,7 +8,11 @@ bool plain_utf8(std::string_view text) {
   for (size_t i = 0; i < text.size();) {
     const uint8_t first = static_cast<uint8_t>(text[i]);
     if (first < 0x20 || first == 0x7f) return false;
-    const size_t length = first < 0x80 ? 1 : first >= 0xc2 && first < 0xe0 ? 2 : (first & 0xf0) == 0xe0 ? 3 : first >= 0xf0 && first < 0xf5 ? 4 : 0;
+    const size_t length = first < 0x80                    ? 1
+                          : first >= 0xc2 && first < 0xe0 ? 2
+                          : (first & 0xf0) == 0xe0        ? 3
+                          : first >= 0xf0 && first < 0xf5 ? 4
+                                                          : 0;
     if (length == 0 || length > text.size() - i) return false;
     uint32_t code = length == 1 ? first : first & (0x7f >> length);
     for (size_t j = 1; j < length; ++j) {

@@ -13,11 +13,13 @@ namespace {
 
 // Same content; names and times may differ.
 bool same_content(const RevisionRecord& a, const RevisionRecord& b) {
-  return a.manifest_bytes == b.manifest_bytes && a.manifest_blocks == b.manifest_blocks && a.blocks == b.blocks &&
-         a.file_blocks == b.file_blocks && a.weight_bytes == b.weight_bytes;
+  return a.manifest_bytes == b.manifest_bytes && a.manifest_blocks == b.manifest_blocks &&
+         a.blocks == b.blocks && a.file_blocks == b.file_blocks && a.weight_bytes == b.weight_bytes;
 }
 
-absl::Status not_found(std::string_view what, std::string_view remedy = "") { return absl::NotFoundError(str_cat("there is no ", what, remedy)); }
+absl::Status not_found(std::string_view what, std::string_view remedy = "") {
+  return absl::NotFoundError(str_cat("there is no ", what, remedy));
+}
 
 // The record goes by the first of its names.
 void name_record(RevisionEntry& entry) {
@@ -51,7 +53,8 @@ absl::Status Catalogue::apply_one(const RevisionSealed& event) {
   const RevisionRecord& record = event.record;
   if (const auto known = revisions_.find(record.digest); known != revisions_.end()) {
     if (!same_content(known->second.record, record)) {
-      return absl::InvalidArgumentError(str_cat("revision ", record.digest.short_hex(), " is known with other blocks"));
+      return absl::InvalidArgumentError(
+          str_cat("revision ", record.digest.short_hex(), " is known with other blocks"));
     }
     if (!known->second.names.emplace(record.name, record.created_us).second) {
       return absl::AlreadyExistsError(str_cat(record.name, "@", record.digest.short_hex(), " exists"));
@@ -63,7 +66,8 @@ absl::Status Catalogue::apply_one(const RevisionSealed& event) {
   for (const BlockRef& block : blocks) {
     const auto known = blocks_.find(block.id);
     if (known != blocks_.end() && known->second.size_bytes != block.size_bytes) {
-      return absl::InvalidArgumentError(str_cat("block ", block.id.short_hex(), " has ", block.size_bytes, " bytes, known with ", known->second.size_bytes));
+      return absl::InvalidArgumentError(str_cat("block ", block.id.short_hex(), " has ", block.size_bytes,
+                                                " bytes, known with ", known->second.size_bytes));
     }
   }
   for (const BlockRef& block : blocks) {
@@ -84,7 +88,8 @@ absl::Status Catalogue::apply_one(const TagMoved& event) {
   if (event.rollback) {
     if (state == nullptr) return not_found(str_cat("tag ", event.name, ":", event.tag));
     if (state->history.empty() || state->history.back() != event.revision) {
-      return absl::FailedPreconditionError(str_cat(event.name, ":", event.tag, " did not point at ", event.revision.short_hex(), " before"));
+      return absl::FailedPreconditionError(
+          str_cat(event.name, ":", event.tag, " did not point at ", event.revision.short_hex(), " before"));
     }
     TagState& mutable_state = tags_[event.name][event.tag];
     mutable_state.revision = event.revision;
@@ -92,7 +97,8 @@ absl::Status Catalogue::apply_one(const TagMoved& event) {
     return absl::OkStatus();
   }
   if (state != nullptr && state->revision == event.revision) {
-    return absl::AlreadyExistsError(str_cat(event.name, ":", event.tag, " points at ", event.revision.short_hex()));
+    return absl::AlreadyExistsError(
+        str_cat(event.name, ":", event.tag, " points at ", event.revision.short_hex()));
   }
   TagState& target = tags_[event.name][event.tag];
   if (state != nullptr) {
@@ -117,7 +123,8 @@ absl::Status Catalogue::apply_one(const RevisionRemoved& event) {
     return not_found(str_cat("revision ", event.name, "@", event.revision.short_hex()));
   }
   if (const std::vector<std::string> tags = tags_of(event.name, event.revision); !tags.empty()) {
-    return absl::FailedPreconditionError(str_cat("tag ", event.name, ":", tags.front(), " points at ", event.revision.short_hex()));
+    return absl::FailedPreconditionError(
+        str_cat("tag ", event.name, ":", tags.front(), " points at ", event.revision.short_hex()));
   }
   if (const auto tags = tags_.find(event.name); tags != tags_.end()) {
     for (auto& [name, state] : tags->second) {
@@ -144,7 +151,8 @@ absl::Status Catalogue::apply_one(const ReplicasAdded& event) {
   for (const BlockRef& block : event.blocks) {
     const auto known = blocks_.find(block.id);
     if (known != blocks_.end() && known->second.size_bytes != block.size_bytes) {
-      return absl::InvalidArgumentError(str_cat("block ", block.id.short_hex(), " on ", event.server, " has ", block.size_bytes, " bytes, known with ",
+      return absl::InvalidArgumentError(str_cat("block ", block.id.short_hex(), " on ", event.server, " has ",
+                                                block.size_bytes, " bytes, known with ",
                                                 known->second.size_bytes));
     }
   }
@@ -160,7 +168,8 @@ absl::Status Catalogue::apply_one(const ReplicasAdded& event) {
 absl::Status Catalogue::apply_one(const ReplicasLost& event) {
   const auto held = held_.find(event.server);
   if (held == held_.end()) return absl::OkStatus();
-  const std::set<Digest> lost = event.all ? held->second : std::set<Digest>(event.blocks.begin(), event.blocks.end());
+  const std::set<Digest> lost =
+      event.all ? held->second : std::set<Digest>(event.blocks.begin(), event.blocks.end());
   for (const Digest& block : lost) {
     if (held->second.erase(block) == 0) continue;
     const auto state = blocks_.find(block);
@@ -185,7 +194,8 @@ const TagState* Catalogue::tag(std::string_view name, std::string_view tag) cons
 
 absl::StatusOr<Digest> Catalogue::resolve(const ModelRef& ref) const {
   const std::vector<std::string> all = names();
-  if (!std::binary_search(all.begin(), all.end(), ref.name)) return not_found(str_cat("model '", ref.name, "'"), did_you_mean(ref.name, all));
+  if (!std::binary_search(all.begin(), all.end(), ref.name))
+    return not_found(str_cat("model '", ref.name, "'"), did_you_mean(ref.name, all));
   if (ref.digest_prefix.empty()) {
     if (const TagState* state = tag(ref.name, ref.tag)) return state->revision;
     std::vector<std::string> tags;
@@ -193,16 +203,19 @@ absl::StatusOr<Digest> Catalogue::resolve(const ModelRef& ref) const {
       for (const auto& [tag, state] : found->second) tags.push_back(tag);
     }
     return not_found(str_cat("tag '", ref.tag, "' of model '", ref.name, "'"),
-                     tags.empty() ? ": it has none; name a revision, or publish one" : str_cat(": it has ", tags.size(), ", such as '", tags.front(), "'"));
+                     tags.empty() ? ": it has none; name a revision, or publish one"
+                                  : str_cat(": it has ", tags.size(), ", such as '", tags.front(), "'"));
   }
   std::vector<Digest> fitting;
   for (const auto& [digest, entry] : revisions_) {
-    if (entry.names.contains(ref.name) && digest.hex().starts_with(ref.digest_prefix)) fitting.push_back(digest);
+    if (entry.names.contains(ref.name) && digest.hex().starts_with(ref.digest_prefix))
+      fitting.push_back(digest);
   }
   if (fitting.empty()) return not_found(str_cat("revision ", ref.text()));
   if (fitting.size() > 1) {
-    return absl::InvalidArgumentError(str_cat(ref.text(), " fits ", fitting.size(), " revisions, such as ", fitting[0].short_hex(), " and ",
-                                              fitting[1].short_hex(), ": write more digits"));
+    return absl::InvalidArgumentError(str_cat(ref.text(), " fits ", fitting.size(), " revisions, such as ",
+                                              fitting[0].short_hex(), " and ", fitting[1].short_hex(),
+                                              ": write more digits"));
   }
   return fitting.front();
 }

@@ -1,5 +1,6 @@
-// catalog/catalogue.h - revisions, names, tags and replicas. Changed only by apply(): the same events in the same order give the
-// same catalogue, on every machine. No I/O. Thread-compatible. References and pointers are valid until the next apply().
+// catalog/catalogue.h - revisions, names, tags and replicas. Changed only by apply(): the same events in the
+// same order give the same catalogue, on every machine. No I/O. Thread-compatible. References and pointers
+// are valid until the next apply().
 #pragma once
 
 #include <map>
@@ -20,19 +21,19 @@ inline constexpr size_t kTagHistoryMax = 64;  // Older targets of a tag are forg
 
 struct TagState {
   Digest revision;
-  std::vector<Digest> history;          // Previous targets, newest last, none twice in a row.
+  std::vector<Digest> history;  // Previous targets, newest last, none twice in a row.
   bool operator==(const TagState&) const = default;
 };
 
 struct RevisionEntry {
-  RevisionRecord record;                // `name` is the first of `names`.
-  std::map<std::string, int64_t> names; // Name -> when it was deployed under it, wall clock us.
+  RevisionRecord record;                 // `name` is the first of `names`.
+  std::map<std::string, int64_t> names;  // Name -> when it was deployed under it, wall clock us.
 };
 
 struct BlockState {
   uint32_t size_bytes = 0;
-  uint32_t references = 0;              // Revisions that need it, counted once each.
-  std::set<std::string> servers;        // Holders, by name.
+  uint32_t references = 0;        // Revisions that need it, counted once each.
+  std::set<std::string> servers;  // Holders, by name.
 };
 
 class Catalogue {
@@ -42,7 +43,8 @@ class Catalogue {
 
   // Null: no such revision.
   const RevisionRecord* find(const Digest& revision) const;
-  // What a name, tag or digest prefix means. kNotFound names the nearest; kInvalidArgument: the prefix fits several.
+  // What a name, tag or digest prefix means. kNotFound names the nearest; kInvalidArgument: the prefix fits
+  // several.
   absl::StatusOr<Digest> resolve(const ModelRef& ref) const;
   absl::StatusOr<Digest> resolve(std::string_view text) const;  // Parses first.
 
@@ -51,7 +53,7 @@ class Catalogue {
   const std::map<std::string, std::map<std::string, TagState>>& tags() const { return tags_; }
   const TagState* tag(std::string_view name, std::string_view tag) const;
   std::vector<TagView> tag_views() const;
-  std::vector<std::string> names() const;                       // Of revisions; sorted.
+  std::vector<std::string> names() const;  // Of revisions; sorted.
   std::vector<std::string> tags_of(std::string_view name, const Digest& revision) const;
 
   const std::map<Digest, BlockState>& blocks() const { return blocks_; }
@@ -67,7 +69,7 @@ class Catalogue {
   std::vector<CatalogueEvent> as_events() const;
   // Over as_events(): equal for equal catalogues.
   Digest fingerprint() const;
-  uint64_t applied() const { return applied_; }                 // Events since construction.
+  uint64_t applied() const { return applied_; }  // Events since construction.
 
  private:
   absl::Status apply_one(const RevisionSealed& event);

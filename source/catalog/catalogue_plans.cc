@@ -9,7 +9,8 @@ namespace cenote {
 namespace {
 
 absl::Status no_model(const Catalogue& catalogue, std::string_view name) {
-  const std::string text = str_cat(name, "@", std::string(kDigestPrefixMin, '0'));  // Any revision: resolve() says what there is.
+  const std::string text =
+      str_cat(name, "@", std::string(kDigestPrefixMin, '0'));  // Any revision: resolve() says what there is.
   return catalogue.resolve(text).status();
 }
 
@@ -33,7 +34,9 @@ std::vector<CatalogueEvent> remove_name(const Catalogue& catalogue, const std::s
 
 }  // namespace
 
-absl::StatusOr<std::vector<CatalogueEvent>> plan_deploy(const Catalogue& catalogue, const RevisionRecord& record, std::string_view tag, bool update) {
+absl::StatusOr<std::vector<CatalogueEvent>> plan_deploy(const Catalogue& catalogue,
+                                                        const RevisionRecord& record, std::string_view tag,
+                                                        bool update) {
   CENOTE_RETURN_IF_ERROR(check_tag(tag));
   CENOTE_RETURN_IF_ERROR(check_event(RevisionSealed{record}));
   const auto known = catalogue.revisions().find(record.digest);
@@ -41,8 +44,8 @@ absl::StatusOr<std::vector<CatalogueEvent>> plan_deploy(const Catalogue& catalog
   const TagState* state = catalogue.tag(record.name, tag);
   if (owned && state != nullptr && state->revision == record.digest) return std::vector<CatalogueEvent>();
   if (!update && has_name(catalogue, record.name)) {
-    return absl::AlreadyExistsError(str_cat("model '", record.name, "' exists: use --update to move ", record.name, ":", tag,
-                                            " to the new revision, or another name"));
+    return absl::AlreadyExistsError(str_cat("model '", record.name, "' exists: use --update to move ",
+                                            record.name, ":", tag, " to the new revision, or another name"));
   }
   std::vector<CatalogueEvent> events;
   if (!owned) events.emplace_back(RevisionSealed{record});
@@ -50,23 +53,27 @@ absl::StatusOr<std::vector<CatalogueEvent>> plan_deploy(const Catalogue& catalog
   return events;
 }
 
-absl::StatusOr<std::vector<CatalogueEvent>> plan_publish(const Catalogue& catalogue, const ModelRef& ref, std::string_view tag) {
+absl::StatusOr<std::vector<CatalogueEvent>> plan_publish(const Catalogue& catalogue, const ModelRef& ref,
+                                                         std::string_view tag) {
   CENOTE_RETURN_IF_ERROR(check_tag(tag));
   CENOTE_ASSIGN_OR_RETURN(const Digest revision, catalogue.resolve(ref));
   std::vector<CatalogueEvent> events;
   const TagState* state = catalogue.tag(ref.name, tag);
-  if (state == nullptr || state->revision != revision) events.emplace_back(TagMoved{ref.name, std::string(tag), revision});
+  if (state == nullptr || state->revision != revision)
+    events.emplace_back(TagMoved{ref.name, std::string(tag), revision});
   return events;
 }
 
-absl::StatusOr<std::vector<CatalogueEvent>> plan_rollback(const Catalogue& catalogue, std::string_view name, std::string_view tag) {
+absl::StatusOr<std::vector<CatalogueEvent>> plan_rollback(const Catalogue& catalogue, std::string_view name,
+                                                          std::string_view tag) {
   ModelRef ref;
   ref.name = name;
   ref.tag = tag;
   CENOTE_RETURN_IF_ERROR(catalogue.resolve(ref).status());
   const TagState& state = *catalogue.tag(name, tag);
   if (state.history.empty()) {
-    return absl::FailedPreconditionError(str_cat(ref.text(), " has no previous target: publish the revision you want"));
+    return absl::FailedPreconditionError(
+        str_cat(ref.text(), " has no previous target: publish the revision you want"));
   }
   return std::vector<CatalogueEvent>{TagMoved{ref.name, ref.tag, state.history.back(), true}};
 }
@@ -81,7 +88,9 @@ absl::StatusOr<std::vector<CatalogueEvent>> plan_remove(const Catalogue& catalog
   std::vector<CatalogueEvent> events;
   if (!ref.digest_prefix.empty()) {
     if (!tags.empty()) {
-      return absl::FailedPreconditionError(str_cat(ref.text(), ": tag ", ref.name, ":", tags.front(), " points at it: remove the tag, or publish another revision"));
+      return absl::FailedPreconditionError(
+          str_cat(ref.text(), ": tag ", ref.name, ":", tags.front(),
+                  " points at it: remove the tag, or publish another revision"));
     }
   } else {
     events.emplace_back(TagRemoved{ref.name, ref.tag});

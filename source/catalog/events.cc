@@ -12,7 +12,9 @@ namespace {
 constexpr uint8_t kVersion = 1;
 constexpr size_t kFilterBytesMax = 4096;
 
-void write(ByteWriter& out, const Digest& digest) { out.raw(digest.bytes.data(), digest.bytes.size()); }
+void write(ByteWriter& out, const Digest& digest) {
+  out.raw(digest.bytes.data(), digest.bytes.size());
+}
 void write(ByteWriter& out, const BlockRef& block) {
   write(out, block.id);
   out.u32(block.size_bytes);
@@ -60,7 +62,9 @@ void write(ByteWriter& out, const ReplicasLost& event) {
 }
 
 // Readers leave a failed ByteReader behind for whatever does not fit.
-void read(ByteReader& in, Digest& digest) { in.raw(digest.bytes.data(), digest.bytes.size()); }
+void read(ByteReader& in, Digest& digest) {
+  in.raw(digest.bytes.data(), digest.bytes.size());
+}
 void read(ByteReader& in, BlockRef& block) {
   read(in, block.id);
   block.size_bytes = in.u32();
@@ -139,13 +143,17 @@ absl::StatusOr<CatalogueEvent> decode_event(std::string_view bytes) {
   if (!in.ok()) return absl::InvalidArgumentError(str_cat("event: ", bytes.size(), " bytes are too few"));
   CatalogueEvent event;
   constexpr size_t kTypes = std::variant_size_v<CatalogueEvent>;
-  if (version == 0 || type == 0) return absl::InvalidArgumentError(str_cat("event: version ", version, ", type ", type, ": not an event"));
+  if (version == 0 || type == 0)
+    return absl::InvalidArgumentError(str_cat("event: version ", version, ", type ", type, ": not an event"));
   if (version > kVersion || !make_event(type - 1, event, std::make_index_sequence<kTypes>())) {
-    return absl::FailedPreconditionError(str_cat("event: version ", version, ", type ", type, ", this Cenote reads version ", kVersion,
-                                                 ", types up to ", kTypes, ": use the Cenote that wrote it"));
+    return absl::FailedPreconditionError(str_cat("event: version ", version, ", type ", type,
+                                                 ", this Cenote reads version ", kVersion, ", types up to ",
+                                                 kTypes, ": use the Cenote that wrote it"));
   }
   std::visit([&](auto& e) { read(in, e); }, event);
-  if (!in.done()) return absl::InvalidArgumentError(str_cat("event of type ", type, ": ", in.ok() ? "bytes left over" : "truncated, or a length out of bounds"));
+  if (!in.done())
+    return absl::InvalidArgumentError(str_cat(
+        "event of type ", type, ": ", in.ok() ? "bytes left over" : "truncated, or a length out of bounds"));
   CENOTE_RETURN_IF_ERROR(check_event(event));
   return event;
 }

@@ -1,7 +1,8 @@
 // catalog/events.h - the only way the catalogue changes, and how an event is written down.
 //
-// Encoded form (little-endian; golden files tests/data/event_*_v1.bin): u8 version (1), u8 type (the variant's index + 1), then the
-// fields in the order below. Texts and lists carry a u32 length; a block is 32 bytes of id and u32 size. Types are append only.
+// Encoded form (little-endian; golden files tests/data/event_*_v1.bin): u8 version (1), u8 type (the
+// variant's index + 1), then the fields in the order below. Texts and lists carry a u32 length; a block is 32
+// bytes of id and u32 size. Types are append only.
 #pragma once
 
 #include <string>
@@ -20,14 +21,15 @@ inline constexpr size_t kEventBlocksMax = 1 << 19;  // Of one list: 2 TiB of ful
 static_assert(3 * kEventBlocksMax * 36 + (1 << 20) < kEventBytesMax);
 inline constexpr size_t kServerNameBytesMax = 64;
 
-// A revision belongs to a name. One digest may belong to several names; its record is the same but for name and created_us.
+// A revision belongs to a name. One digest may belong to several names; its record is the same but for name
+// and created_us.
 struct RevisionSealed {
   RevisionRecord record;
   bool operator==(const RevisionSealed& other) const;
 };
 
-// Publish: `revision` becomes the target, the old one the newest of the tag's history. Rollback: `revision` must be the newest
-// of the history, which loses it; the old target is forgotten.
+// Publish: `revision` becomes the target, the old one the newest of the tag's history. Rollback: `revision`
+// must be the newest of the history, which loses it; the old target is forgotten.
 struct TagMoved {
   std::string name;
   std::string tag;
@@ -43,8 +45,8 @@ struct TagRemoved {
   bool operator==(const TagRemoved&) const = default;
 };
 
-// The digest no longer belongs to the name. No tag of the name may point at it; histories forget it. With its last name the
-// revision is gone and its blocks lose a reference.
+// The digest no longer belongs to the name. No tag of the name may point at it; histories forget it. With its
+// last name the revision is gone and its blocks lose a reference.
 struct RevisionRemoved {
   std::string name;
   Digest revision;
@@ -58,7 +60,8 @@ struct ReplicasAdded {
   bool operator==(const ReplicasAdded&) const = default;
 };
 
-// `server` holds these no more; with `all`, it holds nothing and `blocks` is empty. Blocks it was not known to hold are ignored.
+// `server` holds these no more; with `all`, it holds nothing and `blocks` is empty. Blocks it was not known
+// to hold are ignored.
 struct ReplicasLost {
   std::string server;
   bool all = false;
@@ -66,11 +69,12 @@ struct ReplicasLost {
   bool operator==(const ReplicasLost&) const = default;
 };
 
-using CatalogueEvent = std::variant<RevisionSealed, TagMoved, TagRemoved, RevisionRemoved, ReplicasAdded, ReplicasLost>;
+using CatalogueEvent =
+    std::variant<RevisionSealed, TagMoved, TagRemoved, RevisionRemoved, ReplicasAdded, ReplicasLost>;
 
 std::string encode_event(const CatalogueEvent& event);
-// kInvalidArgument: truncated, trailing bytes, bad names, sizes out of bounds. kFailedPrecondition: a newer version or type, written
-// by a newer Cenote.
+// kInvalidArgument: truncated, trailing bytes, bad names, sizes out of bounds. kFailedPrecondition: a newer
+// version or type, written by a newer Cenote.
 absl::StatusOr<CatalogueEvent> decode_event(std::string_view bytes);
 
 // The checks that need no catalogue: names, sizes, bounds. decode_event and Catalogue::apply both make them.

@@ -11,25 +11,33 @@
 namespace cenote {
 namespace {
 
-absl::Status bad(std::string_view what) { return absl::InvalidArgumentError(str_cat("event: ", what)); }
+absl::Status bad(std::string_view what) {
+  return absl::InvalidArgumentError(str_cat("event: ", what));
+}
 
 absl::Status check_server(std::string_view server) {
   if (server.empty() || server.size() > kServerNameBytesMax || !plain_utf8(server)) {
-    return bad(str_cat("a server's name of ", server.size(), " bytes, plain text of 1 to ", kServerNameBytesMax));
+    return bad(
+        str_cat("a server's name of ", server.size(), " bytes, plain text of 1 to ", kServerNameBytesMax));
   }
   return absl::OkStatus();
 }
 
 // Sizes within bounds, and one size for each id.
-absl::Status check_refs(const std::vector<BlockRef>& blocks, std::map<Digest, uint32_t>& sizes, uint64_t& sum) {
-  if (blocks.size() > kEventBlocksMax) return bad(str_cat(blocks.size(), " blocks, at most ", kEventBlocksMax));
+absl::Status check_refs(const std::vector<BlockRef>& blocks, std::map<Digest, uint32_t>& sizes,
+                        uint64_t& sum) {
+  if (blocks.size() > kEventBlocksMax)
+    return bad(str_cat(blocks.size(), " blocks, at most ", kEventBlocksMax));
   for (const BlockRef& block : blocks) {
     if (block.size_bytes == 0 || block.size_bytes > kBlockBytesMax) {
-      return bad(str_cat("block ", block.id.short_hex(), " has ", block.size_bytes, " bytes, 1 to ", kBlockBytesMax));
+      return bad(str_cat("block ", block.id.short_hex(), " has ", block.size_bytes, " bytes, 1 to ",
+                         kBlockBytesMax));
     }
     if (block.id.empty()) return bad("a block without id");
-    if (const auto [known, fresh] = sizes.emplace(block.id, block.size_bytes); !fresh && known->second != block.size_bytes) {
-      return bad(str_cat("block ", block.id.short_hex(), " has ", block.size_bytes, " bytes here and ", known->second, " there"));
+    if (const auto [known, fresh] = sizes.emplace(block.id, block.size_bytes);
+        !fresh && known->second != block.size_bytes) {
+      return bad(str_cat("block ", block.id.short_hex(), " has ", block.size_bytes, " bytes here and ",
+                         known->second, " there"));
     }
     sum += block.size_bytes;
   }
@@ -46,10 +54,13 @@ absl::Status check_one(const RevisionSealed& event) {
   CENOTE_RETURN_IF_ERROR(check_refs(record.blocks, sizes, weights));
   CENOTE_RETURN_IF_ERROR(check_refs(record.file_blocks, sizes, files));
   if (manifest != record.manifest_bytes || manifest == 0 || manifest > kManifestBytesMax) {
-    return bad(str_cat("a manifest of ", record.manifest_bytes, " bytes in blocks of ", manifest, " bytes, 1 to ", kManifestBytesMax));
+    return bad(str_cat("a manifest of ", record.manifest_bytes, " bytes in blocks of ", manifest,
+                       " bytes, 1 to ", kManifestBytesMax));
   }
-  if (weights != record.weight_bytes) return bad(str_cat(record.weight_bytes, " bytes of weights in blocks of ", weights));
-  if (!plain_utf8(record.device_filter) || record.device_filter.size() > 4096) return bad("a device filter that is not plain text of at most 4096 bytes");
+  if (weights != record.weight_bytes)
+    return bad(str_cat(record.weight_bytes, " bytes of weights in blocks of ", weights));
+  if (!plain_utf8(record.device_filter) || record.device_filter.size() > 4096)
+    return bad("a device filter that is not plain text of at most 4096 bytes");
   return absl::OkStatus();
 }
 
@@ -77,23 +88,31 @@ absl::Status check_one(const ReplicasAdded& event) {
 }
 
 absl::Status check_one(const ReplicasLost& event) {
-  if (event.blocks.size() > kEventBlocksMax) return bad(str_cat(event.blocks.size(), " blocks, at most ", kEventBlocksMax));
+  if (event.blocks.size() > kEventBlocksMax)
+    return bad(str_cat(event.blocks.size(), " blocks, at most ", kEventBlocksMax));
   if (event.all && !event.blocks.empty()) return bad("all blocks lost, and a list of them");
   return check_server(event.server);
 }
 
 struct Describe {
   std::string operator()(const RevisionSealed& e) const {
-    return str_cat("seal ", e.record.name, "@", e.record.digest.short_hex(), ", ", e.record.blocks.size(), " blocks, ", format_bytes(e.record.weight_bytes));
+    return str_cat("seal ", e.record.name, "@", e.record.digest.short_hex(), ", ", e.record.blocks.size(),
+                   " blocks, ", format_bytes(e.record.weight_bytes));
   }
   std::string operator()(const TagMoved& e) const {
-    return str_cat(e.rollback ? "roll back " : "publish ", e.name, ":", e.tag, " -> ", e.revision.short_hex());
+    return str_cat(e.rollback ? "roll back " : "publish ", e.name, ":", e.tag, " -> ",
+                   e.revision.short_hex());
   }
   std::string operator()(const TagRemoved& e) const { return str_cat("remove tag ", e.name, ":", e.tag); }
-  std::string operator()(const RevisionRemoved& e) const { return str_cat("remove ", e.name, "@", e.revision.short_hex()); }
-  std::string operator()(const ReplicasAdded& e) const { return str_cat(e.server, " holds ", e.blocks.size(), " blocks more"); }
+  std::string operator()(const RevisionRemoved& e) const {
+    return str_cat("remove ", e.name, "@", e.revision.short_hex());
+  }
+  std::string operator()(const ReplicasAdded& e) const {
+    return str_cat(e.server, " holds ", e.blocks.size(), " blocks more");
+  }
   std::string operator()(const ReplicasLost& e) const {
-    return e.all ? str_cat(e.server, " lost all blocks") : str_cat(e.server, " lost ", e.blocks.size(), " blocks");
+    return e.all ? str_cat(e.server, " lost all blocks")
+                 : str_cat(e.server, " lost ", e.blocks.size(), " blocks");
   }
 };
 
@@ -101,8 +120,9 @@ struct Describe {
 
 bool RevisionSealed::operator==(const RevisionSealed& other) const {
   const RevisionRecord &a = record, &b = other.record;
-  return a.digest == b.digest && a.name == b.name && a.manifest_bytes == b.manifest_bytes && a.manifest_blocks == b.manifest_blocks &&
-         a.blocks == b.blocks && a.file_blocks == b.file_blocks && a.weight_bytes == b.weight_bytes && a.created_us == b.created_us &&
+  return a.digest == b.digest && a.name == b.name && a.manifest_bytes == b.manifest_bytes &&
+         a.manifest_blocks == b.manifest_blocks && a.blocks == b.blocks && a.file_blocks == b.file_blocks &&
+         a.weight_bytes == b.weight_bytes && a.created_us == b.created_us &&
          a.device_filter == b.device_filter;
 }
 
@@ -110,6 +130,8 @@ absl::Status check_event(const CatalogueEvent& event) {
   return std::visit([](const auto& e) { return check_one(e); }, event);
 }
 
-std::string describe_event(const CatalogueEvent& event) { return std::visit(Describe(), event); }
+std::string describe_event(const CatalogueEvent& event) {
+  return std::visit(Describe(), event);
+}
 
 }  // namespace cenote

@@ -14,8 +14,10 @@ int depth_of(std::string_view text) {
   for (size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
     if (in_string) {
-      if (c == '\\') ++i;
-      else if (c == '"') in_string = false;
+      if (c == '\\')
+        ++i;
+      else if (c == '"')
+        in_string = false;
     } else if (c == '"') {
       in_string = true;
     } else if (c == '[' || c == '{') {
@@ -29,8 +31,10 @@ int depth_of(std::string_view text) {
 
 }  // namespace
 
-absl::StatusOr<nlohmann::json> parse_json(std::string_view text, size_t size_max, int depth_max, std::string_view what) {
-  if (text.size() > size_max) return absl::InvalidArgumentError(str_cat(what, ": ", text.size(), " bytes of JSON, at most ", size_max));
+absl::StatusOr<nlohmann::json> parse_json(std::string_view text, size_t size_max, int depth_max,
+                                          std::string_view what) {
+  if (text.size() > size_max)
+    return absl::InvalidArgumentError(str_cat(what, ": ", text.size(), " bytes of JSON, at most ", size_max));
   if (const int depth = depth_of(text); depth > depth_max) {
     return absl::InvalidArgumentError(str_cat(what, ": JSON nested ", depth, " deep, at most ", depth_max));
   }
@@ -47,7 +51,8 @@ void JsonFields::fail(const char* key, std::string_view why) {
   if (status_.ok()) status_ = absl::InvalidArgumentError(str_cat(what_, ": field '", key, "' ", why));
 }
 
-const nlohmann::json* JsonFields::find(const char* key, const char* type, bool (nlohmann::json::*is)() const noexcept) {
+const nlohmann::json* JsonFields::find(const char* key, const char* type,
+                                       bool (nlohmann::json::*is)() const noexcept) {
   if (!status_.ok()) return nullptr;
   const auto found = object_.find(key);
   if (found == object_.end()) return fail(key, "is missing"), nullptr;
@@ -75,7 +80,8 @@ std::vector<int64_t> JsonFields::integers(const char* key) {
   std::vector<int64_t> numbers;
   for (const nlohmann::json& item : list(key)) {
     // An unsigned number beyond int64 would wrap.
-    if (!item.is_number_integer() || (item.is_number_unsigned() && item.get<uint64_t>() > static_cast<uint64_t>(INT64_MAX))) {
+    if (!item.is_number_integer() ||
+        (item.is_number_unsigned() && item.get<uint64_t>() > static_cast<uint64_t>(INT64_MAX))) {
       fail(key, "has an item that is not a whole number");
       return {};
     }
@@ -97,7 +103,8 @@ const nlohmann::json& JsonFields::object(const char* key) {
 absl::Status JsonFields::finish() const {
   if (!status_.ok()) return status_;
   if (asked_ != object_.size()) {
-    return absl::InvalidArgumentError(str_cat(what_, ": ", object_.size(), " fields, expected ", asked_, ": a newer Cenote's, or not ours"));
+    return absl::InvalidArgumentError(str_cat(what_, ": ", object_.size(), " fields, expected ", asked_,
+                                              ": a newer Cenote's, or not ours"));
   }
   return absl::OkStatus();
 }

@@ -1,12 +1,12 @@
-// catalog/json_fields.h - reading JSON that nobody vouches for, without exceptions: typed fields of an object. Private to this room.
+// catalog/json_fields.h - reading JSON that nobody vouches for, without exceptions: typed fields of an
+// object. Private to this room.
 #pragma once
 
 #include <cstdint>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <nlohmann/json.hpp>
 
 #include "absl/status/statusor.h"
 #include "base/text.h"
@@ -14,9 +14,11 @@
 namespace cenote {
 
 // Text within `size_max` bytes and `depth_max` levels, as a tree. kInvalidArgument otherwise.
-absl::StatusOr<nlohmann::json> parse_json(std::string_view text, size_t size_max, int depth_max, std::string_view what);
+absl::StatusOr<nlohmann::json> parse_json(std::string_view text, size_t size_max, int depth_max,
+                                          std::string_view what);
 
-// The fields of one object. The first that is missing or of another type makes ok() false and names itself in status().
+// The fields of one object. The first that is missing or of another type makes ok() false and names itself in
+// status().
 class JsonFields {
  public:
   JsonFields(const nlohmann::json& object, std::string_view what);

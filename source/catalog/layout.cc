@@ -13,8 +13,10 @@ absl::StatusOr<uint64_t> tensor_bytes(const LayoutTensor& tensor) {
   const absl::StatusOr<int64_t> count = element_count(tensor.shape);
   if (!count.ok()) return annotate(count.status(), str_cat("tensor '", tensor.name, "'"));
   uint64_t bytes = 0;
-  if (__builtin_mul_overflow(static_cast<uint64_t>(*count), dtype_bytes(tensor.dtype), &bytes) || bytes > kRangeBytesMax) {
-    return absl::InvalidArgumentError(str_cat("tensor '", tensor.name, "': ", describe(tensor.dtype, tensor.shape), " is larger than ",
+  if (__builtin_mul_overflow(static_cast<uint64_t>(*count), dtype_bytes(tensor.dtype), &bytes) ||
+      bytes > kRangeBytesMax) {
+    return absl::InvalidArgumentError(str_cat("tensor '", tensor.name,
+                                              "': ", describe(tensor.dtype, tensor.shape), " is larger than ",
                                               format_bytes(kRangeBytesMax)));
   }
   return bytes;
@@ -61,13 +63,15 @@ class Placer {
   uint64_t end_ = 0;    // Of what is placed.
 };
 
-absl::Status check_tie(const LayoutTensor& tensor, const LayoutTensor& partner, uint64_t bytes, uint64_t partner_bytes) {
+absl::Status check_tie(const LayoutTensor& tensor, const LayoutTensor& partner, uint64_t bytes,
+                       uint64_t partner_bytes) {
   if (!partner.tied_to.empty()) {
-    return absl::InvalidArgumentError(str_cat("tensor '", tensor.name, "' is tied to '", partner.name, "', which is tied itself: name '",
-                                              partner.tied_to, "'"));
+    return absl::InvalidArgumentError(str_cat("tensor '", tensor.name, "' is tied to '", partner.name,
+                                              "', which is tied itself: name '", partner.tied_to, "'"));
   }
   if (bytes != partner_bytes) {
-    return absl::InvalidArgumentError(str_cat("tensor '", tensor.name, "' has ", bytes, " bytes, but is tied to '", partner.name, "' with ",
+    return absl::InvalidArgumentError(str_cat("tensor '", tensor.name, "' has ", bytes,
+                                              " bytes, but is tied to '", partner.name, "' with ",
                                               partner_bytes));
   }
   return absl::OkStatus();
@@ -77,7 +81,8 @@ absl::Status check_tie(const LayoutTensor& tensor, const LayoutTensor& partner, 
 
 absl::StatusOr<Layout> lay_out(std::span<const LayoutTensor> tensors) {
   if (tensors.size() > kTensorsMax) {
-    return absl::InvalidArgumentError(str_cat(tensors.size(), " tensors, a revision has at most ", kTensorsMax));
+    return absl::InvalidArgumentError(
+        str_cat(tensors.size(), " tensors, a revision has at most ", kTensorsMax));
   }
   std::map<std::string_view, size_t> index;
   std::vector<uint64_t> sizes(tensors.size());
@@ -87,9 +92,11 @@ absl::StatusOr<Layout> lay_out(std::span<const LayoutTensor> tensors) {
       return absl::InvalidArgumentError(str_cat("tensor '", tensors[i].name, "' is given twice"));
     }
     CENOTE_ASSIGN_OR_RETURN(sizes[i], tensor_bytes(tensors[i]));
-    total += sizes[i] + kBlockBytesMax;  // With more padding than there can be; no overflow: 65536 x 2^46 < 2^63.
+    total +=
+        sizes[i] + kBlockBytesMax;  // With more padding than there can be; no overflow: 65536 x 2^46 < 2^63.
     if (sizes[i] > kRangeBytesMax || total > kRangeBytesMax) {
-      return absl::InvalidArgumentError(str_cat("the tensors up to '", tensors[i].name, "' need more than ", format_bytes(kRangeBytesMax)));
+      return absl::InvalidArgumentError(
+          str_cat("the tensors up to '", tensors[i].name, "' need more than ", format_bytes(kRangeBytesMax)));
     }
   }
   std::vector<size_t> partner(tensors.size());
@@ -98,7 +105,8 @@ absl::StatusOr<Layout> lay_out(std::span<const LayoutTensor> tensors) {
     if (tensors[i].tied_to.empty()) continue;
     const auto found = index.find(tensors[i].tied_to);
     if (found == index.end() || found->second == i) {
-      return absl::InvalidArgumentError(str_cat("tensor '", tensors[i].name, "' is tied to '", tensors[i].tied_to, "', which is not another tensor"));
+      return absl::InvalidArgumentError(str_cat("tensor '", tensors[i].name, "' is tied to '",
+                                                tensors[i].tied_to, "', which is not another tensor"));
     }
     partner[i] = found->second;
     CENOTE_RETURN_IF_ERROR(check_tie(tensors[i], tensors[partner[i]], sizes[i], sizes[partner[i]]));
@@ -118,12 +126,18 @@ absl::StatusOr<Layout> lay_out(std::span<const LayoutTensor> tensors) {
   }
   for (size_t i = 0; i < tensors.size(); ++i) {
     const LayoutTensor& tensor = tensors[i];
-    layout.tensors[i] = {.name = tensor.name, .kind = tensor.kind, .dtype = tensor.dtype, .shape = tensor.shape,
-                         .offset_bytes = layout.tensors[partner[i]].offset_bytes, .size_bytes = sizes[i],
-                         .gather_only = tensor.gather_only, .mutated = tensor.mutated};
+    layout.tensors[i] = {.name = tensor.name,
+                         .kind = tensor.kind,
+                         .dtype = tensor.dtype,
+                         .shape = tensor.shape,
+                         .offset_bytes = layout.tensors[partner[i]].offset_bytes,
+                         .size_bytes = sizes[i],
+                         .gather_only = tensor.gather_only,
+                         .mutated = tensor.mutated};
   }
   layout.blocks = placer.finish();
-  if (!layout.blocks.empty()) layout.range_bytes = layout.blocks.back().offset_bytes + layout.blocks.back().size_bytes;
+  if (!layout.blocks.empty())
+    layout.range_bytes = layout.blocks.back().offset_bytes + layout.blocks.back().size_bytes;
   return layout;
 }
 

@@ -17,7 +17,9 @@ constexpr size_t kHeaderBytes = 8 + 4 + 4 + kSections * 24;
 constexpr size_t kBlockFixedBytes = 32 + 4 + 4;
 enum Section : size_t { kBlocks = 0, kFiles = 1, kTensors = 2, kGraph = 3 };
 
-absl::Status bad(std::string_view what) { return absl::InvalidArgumentError(str_cat("manifest: ", what)); }
+absl::Status bad(std::string_view what) {
+  return absl::InvalidArgumentError(str_cat("manifest: ", what));
+}
 
 void write_blocks(ByteWriter& out, const std::vector<BlockEntry>& blocks) {
   for (const BlockEntry& block : blocks) {
@@ -38,7 +40,8 @@ absl::StatusOr<std::vector<BlockEntry>> read_blocks(ByteReader& in, uint64_t cou
     blocks[i].ref.size_bytes = in.u32();
     const uint32_t chunks = in.u32();
     if (!in.ok() || chunks > kBlockBytesMax / kChunkBytes || chunks > in.left() / 8) {
-      return bad(str_cat(what, ": block ", i, " has ", chunks, " chunks, at most ", kBlockBytesMax / kChunkBytes, " and what is left of the section"));
+      return bad(str_cat(what, ": block ", i, " has ", chunks, " chunks, at most ",
+                         kBlockBytesMax / kChunkBytes, " and what is left of the section"));
     }
     blocks[i].chunk_sums.resize(chunks);
     for (uint64_t& sum : blocks[i].chunk_sums) sum = in.u64();
@@ -93,21 +96,27 @@ std::string encode_files(const Manifest& manifest) {
 
 // The four sections, in order, without gaps, to the end.
 absl::StatusOr<std::vector<std::string_view>> split_sections(std::string_view bytes) {
-  if (bytes.size() > kManifestBytesMax) return bad(str_cat(bytes.size(), " bytes, at most ", kManifestBytesMax));
-  if (bytes.size() < kHeaderBytes || !bytes.starts_with(kMagic)) return bad(str_cat("not a manifest: it does not begin with ", kMagic));
+  if (bytes.size() > kManifestBytesMax)
+    return bad(str_cat(bytes.size(), " bytes, at most ", kManifestBytesMax));
+  if (bytes.size() < kHeaderBytes || !bytes.starts_with(kMagic))
+    return bad(str_cat("not a manifest: it does not begin with ", kMagic));
   ByteReader in(bytes.substr(kMagic.size(), kHeaderBytes - kMagic.size()));
   if (const uint32_t version = in.u32(); version != kVersion) {
-    return bad(str_cat("version ", version, ", this Cenote reads ", kVersion, ": use the Cenote that wrote it"));
+    return bad(
+        str_cat("version ", version, ", this Cenote reads ", kVersion, ": use the Cenote that wrote it"));
   }
-  if (const uint32_t count = in.u32(); count != kSections) return bad(str_cat(count, " sections, version 1 has ", kSections));
+  if (const uint32_t count = in.u32(); count != kSections)
+    return bad(str_cat(count, " sections, version 1 has ", kSections));
   std::vector<std::string_view> sections;
   uint64_t end = kHeaderBytes;
   for (uint32_t i = 0; i < kSections; ++i) {
     const uint32_t kind = in.u32(), zero = in.u32();
     const uint64_t offset = in.u64(), length = in.u64();
-    if (kind != i + 1 || zero != 0) return bad(str_cat("section ", i, " has kind ", kind, ", expected ", i + 1));
+    if (kind != i + 1 || zero != 0)
+      return bad(str_cat("section ", i, " has kind ", kind, ", expected ", i + 1));
     if (offset != end || length > bytes.size() - end) {
-      return bad(str_cat("section ", kind, " at ", offset, " with ", length, " bytes: expected at ", end, ", ", bytes.size() - end, " bytes left"));
+      return bad(str_cat("section ", kind, " at ", offset, " with ", length, " bytes: expected at ", end,
+                         ", ", bytes.size() - end, " bytes left"));
     }
     sections.push_back(bytes.substr(offset, length));
     end += length;
@@ -119,11 +128,14 @@ absl::StatusOr<std::vector<std::string_view>> split_sections(std::string_view by
 }  // namespace
 
 uint64_t Manifest::range_bytes() const {
-  return blocks.empty() ? 0 : blocks.back().offset_bytes + round_up(blocks.back().ref.size_bytes, kBlockAlignBytes);
+  return blocks.empty()
+             ? 0
+             : blocks.back().offset_bytes + round_up(blocks.back().ref.size_bytes, kBlockAlignBytes);
 }
 
 std::string encode_manifest(const Manifest& manifest) {
-  const std::string sections[kSections] = {encode_blocks(manifest), encode_files(manifest), encode_tensor_section(manifest), manifest.graph};
+  const std::string sections[kSections] = {encode_blocks(manifest), encode_files(manifest),
+                                           encode_tensor_section(manifest), manifest.graph};
   ByteWriter out;
   out.raw(kMagic.data(), kMagic.size());
   out.u32(kVersion);

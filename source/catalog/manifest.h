@@ -1,18 +1,19 @@
 // catalog/manifest.h - what a revision consists of; sealed, content-addressed, never changed.
 //
-// The revision's *range* is one contiguous stretch of addresses: block i lies at blocks[i].offset_bytes, blocks follow each
-// other without gaps after padding to 4 KiB, and a tensor's offset counts from the start of the range. A tensor larger
-// than a block spans several, contiguously.
+// The revision's *range* is one contiguous stretch of addresses: block i lies at blocks[i].offset_bytes,
+// blocks follow each other without gaps after padding to 4 KiB, and a tensor's offset counts from the start
+// of the range. A tensor larger than a block spans several, contiguously.
 //
 // Encoded form (version 1, little-endian; golden file tests/data/manifest_v1.bin):
 //   8 bytes  "CENOTEM1"
 //   u32      format version (1)
 //   u32      number of sections (4)
 //   per section: u32 kind, u32 zero, u64 offset from the start, u64 length
-//   kind 1   blocks:  u64 n, then n x {32-byte id, u32 size, u32 chunks, chunks x u64 XXH3-64}. An agent needs only this.
+//   kind 1   blocks:  u64 n, then n x {32-byte id, u32 size, u32 chunks, chunks x u64 XXH3-64}
 //   kind 2   files:   u64 n, then n x {u32 name length, name, u64 size, u32 blocks, blocks as in kind 1}
 //   kind 3   tensors and signature: JSON
 //   kind 4   graph:   JSON (catalog/graph.h)
+// An agent needs kind 1 only.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +33,7 @@ inline constexpr uint64_t kRangeBytesMax = 1ull << 46;
 inline constexpr size_t kTensorsMax = 65536;
 inline constexpr size_t kTensorNameBytesMax = 512;
 inline constexpr size_t kTensorRankMax = 16;
-inline constexpr size_t kValuesMax = 1024;                  // Inputs, and outputs, of a signature.
+inline constexpr size_t kValuesMax = 1024;  // Inputs, and outputs, of a signature.
 inline constexpr size_t kTreeBytesMax = 1 << 20;
 inline constexpr size_t kFilesMax = 256;
 inline constexpr size_t kFileNameBytesMax = 255;
@@ -40,21 +41,21 @@ inline constexpr size_t kTensorSectionBytesMax = 16 << 20;  // Bounds what its J
 
 struct BlockEntry {
   BlockRef ref;
-  uint64_t offset_bytes = 0;            // In the range; derived, not stored.
-  std::vector<uint64_t> chunk_sums;     // XXH3-64 of each 256 KiB (the last may be shorter).
+  uint64_t offset_bytes = 0;         // In the range; derived, not stored.
+  std::vector<uint64_t> chunk_sums;  // XXH3-64 of each 256 KiB (the last may be shorter).
 };
 
 enum class TensorKind : uint8_t { kParameter = 1, kBuffer = 2, kConstant = 3 };
 
 struct TensorEntry {
-  std::string name;            // Fully qualified, "layer1.0.conv1.weight".
+  std::string name;  // Fully qualified, "layer1.0.conv1.weight".
   TensorKind kind = TensorKind::kParameter;
   DType dtype = DType::kF32;
   std::vector<int64_t> shape;
-  uint64_t offset_bytes = 0;   // In the range; 512-byte aligned. Tied tensors share an offset.
+  uint64_t offset_bytes = 0;  // In the range; 512-byte aligned. Tied tensors share an offset.
   uint64_t size_bytes = 0;
-  bool gather_only = false;    // Read only through an embedding lookup, or by a lookup before any other use.
-  bool mutated = false;        // The graph writes it: each executor takes a private copy.
+  bool gather_only = false;  // Read only through an embedding lookup, or by a lookup before any other use.
+  bool mutated = false;      // The graph writes it: each executor takes a private copy.
 };
 
 struct ValueSpec {
@@ -66,7 +67,7 @@ struct ValueSpec {
 struct Signature {
   std::vector<ValueSpec> inputs;
   std::vector<ValueSpec> outputs;
-  std::string inputs_tree;     // JSON pytree whose leaves are positions in `inputs` (python/cenote/pytree.py).
+  std::string inputs_tree;  // JSON pytree whose leaves are positions in `inputs` (python/cenote/pytree.py).
   std::string outputs_tree;
 };
 
@@ -82,9 +83,9 @@ struct Manifest {
   std::vector<FileEntry> files;
   std::vector<TensorEntry> tensors;
   Signature signature;
-  std::string graph;               // JSON, validated by catalog/graph.h.
+  std::string graph;  // JSON, validated by catalog/graph.h.
 
-  uint64_t range_bytes() const;    // End of the last block, padded to 4 KiB.
+  uint64_t range_bytes() const;  // End of the last block, padded to 4 KiB.
 };
 
 // Everything decode_manifest refuses but what only the encoded form can have. The graph is only bounded here.
@@ -93,8 +94,8 @@ absl::Status check_manifest(const Manifest& manifest);
 // Requires check_manifest(). Offsets of blocks are not read.
 std::string encode_manifest(const Manifest& manifest);
 
-// kInvalidArgument (names what is wrong and where) for anything that is truncated, overlapping, overflowing, unaligned,
-// duplicated or over its bound. A manifest returned is safe to use.
+// kInvalidArgument (names what is wrong and where) for anything that is truncated, overlapping, overflowing,
+// unaligned, duplicated or over its bound. A manifest returned is safe to use.
 absl::StatusOr<Manifest> decode_manifest(std::string_view bytes);
 
 // Only section 1: what an agent needs to fetch. Same checks on what it reads.

@@ -14,8 +14,9 @@ struct KindName {
   TensorKind kind;
   const char* name;
 };
-constexpr KindName kKinds[] = {
-    {TensorKind::kParameter, "parameter"}, {TensorKind::kBuffer, "buffer"}, {TensorKind::kConstant, "constant"}};
+constexpr KindName kKinds[] = {{TensorKind::kParameter, "parameter"},
+                               {TensorKind::kBuffer, "buffer"},
+                               {TensorKind::kConstant, "constant"}};
 
 Json values_json(const std::vector<ValueSpec>& values) {
   Json list = Json::array();
@@ -26,7 +27,9 @@ Json values_json(const std::vector<ValueSpec>& values) {
 }
 
 absl::StatusOr<std::vector<ValueSpec>> values_of(const Json& list, std::string_view what) {
-  if (list.size() > kValuesMax) return absl::InvalidArgumentError(str_cat("manifest: ", list.size(), " ", what, "s, at most ", kValuesMax));
+  if (list.size() > kValuesMax)
+    return absl::InvalidArgumentError(
+        str_cat("manifest: ", list.size(), " ", what, "s, at most ", kValuesMax));
   std::vector<ValueSpec> values;
   for (const Json& item : list) {
     JsonFields fields(item, str_cat("manifest: ", what, " ", values.size()));
@@ -59,7 +62,8 @@ absl::StatusOr<TensorEntry> tensor_of(const Json& item, size_t index) {
       return tensor;
     }
   }
-  return absl::InvalidArgumentError(str_cat("manifest: tensor ", index, ": kind is not parameter, buffer or constant"));
+  return absl::InvalidArgumentError(
+      str_cat("manifest: tensor ", index, ": kind is not parameter, buffer or constant"));
 }
 
 }  // namespace
@@ -67,25 +71,36 @@ absl::StatusOr<TensorEntry> tensor_of(const Json& item, size_t index) {
 std::string encode_tensor_section(const Manifest& manifest) {
   Json tensors = Json::array();
   for (const TensorEntry& tensor : manifest.tensors) {
-    tensors.push_back({{"name", tensor.name}, {"kind", kKinds[static_cast<size_t>(tensor.kind) - 1].name},
-                       {"dtype", dtype_name(tensor.dtype)}, {"shape", tensor.shape}, {"offset", tensor.offset_bytes},
-                       {"size", tensor.size_bytes}, {"gather_only", tensor.gather_only}, {"mutated", tensor.mutated}});
+    tensors.push_back({{"name", tensor.name},
+                       {"kind", kKinds[static_cast<size_t>(tensor.kind) - 1].name},
+                       {"dtype", dtype_name(tensor.dtype)},
+                       {"shape", tensor.shape},
+                       {"offset", tensor.offset_bytes},
+                       {"size", tensor.size_bytes},
+                       {"gather_only", tensor.gather_only},
+                       {"mutated", tensor.mutated}});
   }
   const Signature& signature = manifest.signature;
   // Keys come out sorted, so equal manifests have equal bytes.
   return Json{{"tensors", std::move(tensors)},
-              {"signature", {{"inputs", values_json(signature.inputs)}, {"outputs", values_json(signature.outputs)},
-                             {"inputs_tree", signature.inputs_tree}, {"outputs_tree", signature.outputs_tree}}}}
+              {"signature",
+               {{"inputs", values_json(signature.inputs)},
+                {"outputs", values_json(signature.outputs)},
+                {"inputs_tree", signature.inputs_tree},
+                {"outputs_tree", signature.outputs_tree}}}}
       .dump();
 }
 
 absl::Status decode_tensor_section(std::string_view text, Manifest& manifest) {
-  CENOTE_ASSIGN_OR_RETURN(const Json json, parse_json(text, kTensorSectionBytesMax, kDepthMax, "manifest: tensors"));
+  CENOTE_ASSIGN_OR_RETURN(const Json json,
+                          parse_json(text, kTensorSectionBytesMax, kDepthMax, "manifest: tensors"));
   JsonFields fields(json, "manifest: tensor section");
   const Json& tensors = fields.list("tensors");
   const Json& signature = fields.object("signature");
   CENOTE_RETURN_IF_ERROR(fields.finish());
-  if (tensors.size() > kTensorsMax) return absl::InvalidArgumentError(str_cat("manifest: ", tensors.size(), " tensors, at most ", kTensorsMax));
+  if (tensors.size() > kTensorsMax)
+    return absl::InvalidArgumentError(
+        str_cat("manifest: ", tensors.size(), " tensors, at most ", kTensorsMax));
   for (const Json& item : tensors) {
     CENOTE_ASSIGN_OR_RETURN(TensorEntry tensor, tensor_of(item, manifest.tensors.size()));
     manifest.tensors.push_back(std::move(tensor));

@@ -10,18 +10,23 @@ namespace {
 // What was given, short enough for a message and without control characters.
 std::string shown(std::string_view text) {
   std::string out;
-  for (char c : text.substr(0, 64)) out.push_back(absl::ascii_isprint(static_cast<unsigned char>(c)) ? c : '?');
+  for (char c : text.substr(0, 64))
+    out.push_back(absl::ascii_isprint(static_cast<unsigned char>(c)) ? c : '?');
   return text.size() > 64 ? out + "..." : out;
 }
 
 absl::Status check_word(std::string_view what, std::string_view word, size_t size_max) {
-  if (word.empty()) return absl::InvalidArgumentError(str_cat(what, " is empty: write such as resnet152, gpt2:stable or gpt2@1f2e3d"));
+  if (word.empty())
+    return absl::InvalidArgumentError(
+        str_cat(what, " is empty: write such as resnet152, gpt2:stable or gpt2@1f2e3d"));
   if (word.size() > size_max) {
-    return absl::InvalidArgumentError(str_cat(what, " '", shown(word), "' has ", word.size(), " characters, at most ", size_max));
+    return absl::InvalidArgumentError(
+        str_cat(what, " '", shown(word), "' has ", word.size(), " characters, at most ", size_max));
   }
   for (char c : word) {
     if (!absl::ascii_isalnum(static_cast<unsigned char>(c)) && c != '.' && c != '_' && c != '-') {
-      return absl::InvalidArgumentError(str_cat(what, " '", shown(word), "': use letters, digits, '.', '_' and '-' only"));
+      return absl::InvalidArgumentError(
+          str_cat(what, " '", shown(word), "': use letters, digits, '.', '_' and '-' only"));
     }
   }
   if (!absl::ascii_isalnum(static_cast<unsigned char>(word.front()))) {
@@ -32,10 +37,16 @@ absl::Status check_word(std::string_view what, std::string_view word, size_t siz
 
 }  // namespace
 
-std::string ModelRef::text() const { return digest_prefix.empty() ? str_cat(name, ":", tag) : str_cat(name, "@", digest_prefix); }
+std::string ModelRef::text() const {
+  return digest_prefix.empty() ? str_cat(name, ":", tag) : str_cat(name, "@", digest_prefix);
+}
 
-absl::Status check_model_name(std::string_view name) { return check_word("model name", name, kModelNameBytesMax); }
-absl::Status check_tag(std::string_view tag) { return check_word("tag", tag, kTagBytesMax); }
+absl::Status check_model_name(std::string_view name) {
+  return check_word("model name", name, kModelNameBytesMax);
+}
+absl::Status check_tag(std::string_view tag) {
+  return check_word("tag", tag, kTagBytesMax);
+}
 
 absl::StatusOr<ModelRef> parse_model_ref(std::string_view text) {
   ModelRef ref;

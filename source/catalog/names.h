@@ -22,7 +22,8 @@ struct ModelRef {
   std::string text() const;   // As written, "name:tag" if no tag was.
 };
 
-// Letters, digits, '.', '_', '-', beginning with a letter or digit. kInvalidArgument names the text, what is wrong and the limit.
+// Letters, digits, '.', '_', '-', beginning with a letter or digit. kInvalidArgument names the text, what is
+// wrong and the limit.
 absl::Status check_model_name(std::string_view name);
 absl::Status check_tag(std::string_view tag);
 absl::StatusOr<ModelRef> parse_model_ref(std::string_view text);

@@ -1,5 +1,5 @@
-// catalog/safetensors.h - the header of a safetensors file (format: github.com/huggingface/safetensors): where each tensor lies. Nothing
-// in it is trusted. Pure; reads the header only, never the tensors.
+// catalog/safetensors.h - the header of a safetensors file (format: github.com/huggingface/safetensors):
+// where each tensor lies. Nothing in it is trusted. Pure; reads the header only, never the tensors.
 #pragma once
 
 #include <cstdint>
@@ -22,9 +22,10 @@ struct SafetensorsView {
   uint64_t end = 0;
 };
 
-// `start`: at least the header of the file, at most all of it; `file_bytes`: its size. Tensors in the order of their bytes.
-// kInvalidArgument names tensor, value and limit: truncated, a header over the limit or not JSON, an unknown dtype, a shape that
-// does not have its bytes, tensors that overlap, leave holes or end beyond the file.
+// `start`: at least the header of the file, at most all of it; `file_bytes`: its size. Tensors in the order
+// of their bytes. kInvalidArgument names tensor, value and limit: truncated, a header over the limit or not
+// JSON, an unknown dtype, a shape that does not have its bytes, tensors that overlap, leave holes or end
+// beyond the file.
 absl::StatusOr<std::vector<SafetensorsView>> parse_safetensors(std::string_view start, uint64_t file_bytes);
 
 }  // namespace cenote

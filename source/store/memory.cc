@@ -13,7 +13,8 @@ class MemoryStore : public EventStore {
  public:
   absl::StatusOr<uint64_t> append(std::span<const CatalogueEvent> events) override {
     if (events.empty() || events.size() > kEventsPerAppendMax) {
-      return absl::InvalidArgumentError(str_cat("append of ", events.size(), " events, 1 to ", kEventsPerAppendMax));
+      return absl::InvalidArgumentError(
+          str_cat("append of ", events.size(), " events, 1 to ", kEventsPerAppendMax));
     }
     CENOTE_ASSIGN_OR_RETURN(std::vector<std::string> encoded, encode_batch(events));
     for (std::string& event : encoded) events_.push_back(std::move(event));
@@ -47,6 +48,8 @@ class MemoryStore : public EventStore {
 
 }  // namespace
 
-std::unique_ptr<EventStore> open_memory_store() { return std::make_unique<MemoryStore>(); }
+std::unique_ptr<EventStore> open_memory_store() {
+  return std::make_unique<MemoryStore>();
+}
 
 }  // namespace cenote

@@ -1,5 +1,5 @@
-// Goal: an event that decodes has exactly the bytes it came from, and a catalogue takes or refuses it without losing its counts.
-// Input: events, each after a u32 length.
+// Goal: an event that decodes has exactly the bytes it came from, and a catalogue takes or refuses it without
+// losing its counts. Input: events, each after a u32 length.
 #include <cstdint>
 #include <string_view>
 

@@ -15,7 +15,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   uint64_t end = views->empty() ? size : views->front().begin;
   for (const SafetensorsView& view : *views) {
     CENOTE_CHECK(view.begin == end && view.end >= view.begin && view.end <= size);
-    CENOTE_CHECK(static_cast<uint64_t>(*element_count(view.shape)) * dtype_bytes(view.dtype) == view.end - view.begin);
+    CENOTE_CHECK(static_cast<uint64_t>(*element_count(view.shape)) * dtype_bytes(view.dtype) ==
+                 view.end - view.begin);
     end = view.end;
   }
   CENOTE_CHECK(end == size);

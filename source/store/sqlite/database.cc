@@ -10,8 +10,10 @@ namespace cenote {
 
 absl::StatusOr<Database> Database::open(const std::string& path) {
   sqlite3* handle = nullptr;
-  const int code = sqlite3_open_v2(path.c_str(), &handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, nullptr);
-  if (handle == nullptr) return absl::ResourceExhaustedError(str_cat("catalogue '", path, "': no memory for SQLite"));
+  const int code = sqlite3_open_v2(path.c_str(), &handle,
+                                   SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, nullptr);
+  if (handle == nullptr)
+    return absl::ResourceExhaustedError(str_cat("catalogue '", path, "': no memory for SQLite"));
   Database database(handle, path);
   if (code != SQLITE_OK) {
     const int system_error = sqlite3_system_errno(handle);
@@ -22,8 +24,11 @@ absl::StatusOr<Database> Database::open(const std::string& path) {
   return database;
 }
 
-Database::~Database() { sqlite3_close_v2(handle_); }
-Database::Database(Database&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)), path_(std::move(other.path_)) {}
+Database::~Database() {
+  sqlite3_close_v2(handle_);
+}
+Database::Database(Database&& other) noexcept
+    : handle_(std::exchange(other.handle_, nullptr)), path_(std::move(other.path_)) {}
 Database& Database::operator=(Database&& other) noexcept {
   std::swap(handle_, other.handle_);
   std::swap(path_, other.path_);
@@ -33,16 +38,22 @@ Database& Database::operator=(Database&& other) noexcept {
 absl::Status Database::error(int code, std::string_view doing) const {
   const std::string what = str_cat("catalogue '", path_, "': ", doing, ": ", sqlite3_errmsg(handle_));
   switch (code & 0xff) {
-    case SQLITE_FULL: return absl::ResourceExhaustedError(str_cat(what, "; nothing was written: make room on its disk"));
-    case SQLITE_NOMEM: return absl::ResourceExhaustedError(what);
+    case SQLITE_FULL:
+      return absl::ResourceExhaustedError(str_cat(what, "; nothing was written: make room on its disk"));
+    case SQLITE_NOMEM:
+      return absl::ResourceExhaustedError(what);
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
-      return absl::DataLossError(str_cat(what, "; restore it from a backup, or move it away together with its -wal file and deploy the models again"));
+      return absl::DataLossError(str_cat(what,
+                                         "; restore it from a backup, or move it away together with its -wal "
+                                         "file and deploy the models again"));
     case SQLITE_BUSY:
-    case SQLITE_LOCKED: return absl::AlreadyExistsError(str_cat(what, "; another controller has it open: stop that one first"));
+    case SQLITE_LOCKED:
+      return absl::AlreadyExistsError(str_cat(what, "; another controller has it open: stop that one first"));
     case SQLITE_READONLY:
     case SQLITE_PERM:
-    case SQLITE_AUTH: return absl::PermissionDeniedError(str_cat(what, "; make the file and its directory writable"));
+    case SQLITE_AUTH:
+      return absl::PermissionDeniedError(str_cat(what, "; make the file and its directory writable"));
     case SQLITE_IOERR: {
       // ENOSPC shows as an I/O error where SQLite extends its shared files.
       const int system_error = sqlite3_system_errno(handle_);
@@ -51,8 +62,11 @@ absl::Status Database::error(int code, std::string_view doing) const {
       }
       return absl::DataLossError(str_cat(what, "; the disk under it fails: move the file to another one"));
     }
-    case SQLITE_CANTOPEN: return absl::NotFoundError(str_cat(what, "; make its directory, or name another in cluster.state_directory"));
-    default: return absl::InternalError(what);
+    case SQLITE_CANTOPEN:
+      return absl::NotFoundError(
+          str_cat(what, "; make its directory, or name another in cluster.state_directory"));
+    default:
+      return absl::InternalError(what);
   }
 }
 
@@ -81,7 +95,8 @@ absl::StatusOr<Transaction> Transaction::begin(Database& database) {
 }
 
 Transaction::~Transaction() {
-  // A failed commit may have rolled back already; what cannot be rolled back here is when the file is opened next.
+  // A failed commit may have rolled back already; what cannot be rolled back here is when the file is opened
+  // next.
   if (database_ != nullptr && database_->in_transaction()) (void)database_->run("ROLLBACK");
 }
 

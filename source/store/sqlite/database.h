@@ -1,4 +1,5 @@
-// store/sqlite/database.h - SQLite's handles with owners, and its errors as Status. Private to store/. Single owner thread.
+// store/sqlite/database.h - SQLite's handles with owners, and its errors as Status. Private to store/. Single
+// owner thread.
 #pragma once
 
 #include <sqlite3.h>
@@ -40,12 +41,18 @@ class Statement {
  public:
   Statement(Database& database, sqlite3_stmt* handle) : database_(&database), handle_(handle) {}
   ~Statement() { sqlite3_finalize(handle_); }
-  Statement(Statement&& other) noexcept : database_(other.database_), handle_(other.handle_) { other.handle_ = nullptr; }
+  Statement(Statement&& other) noexcept : database_(other.database_), handle_(other.handle_) {
+    other.handle_ = nullptr;
+  }
   Statement& operator=(Statement&&) = delete;
 
-  void bind(int index, uint64_t value) { sqlite3_bind_int64(handle_, index, static_cast<sqlite3_int64>(value)); }
+  void bind(int index, uint64_t value) {
+    sqlite3_bind_int64(handle_, index, static_cast<sqlite3_int64>(value));
+  }
   // Borrowed until the next step() that ends, or reset().
-  void bind(int index, std::string_view blob) { sqlite3_bind_blob64(handle_, index, blob.data(), blob.size(), SQLITE_STATIC); }
+  void bind(int index, std::string_view blob) {
+    sqlite3_bind_blob64(handle_, index, blob.data(), blob.size(), SQLITE_STATIC);
+  }
   // True: a row is there. False: done.
   absl::StatusOr<bool> step();
   void reset() { sqlite3_reset(handle_); }

@@ -1,4 +1,5 @@
-// Goal: the struct view says what the file says, relations between keys are checked, and the shipped files are right.
+// Goal: the struct view says what the file says, relations between keys are checked, and the shipped files
+// are right.
 #include "base/cluster_settings.h"
 
 #include <gmock/gmock.h>
@@ -6,7 +7,6 @@
 
 #include <filesystem>
 #include <fstream>
-
 #include <nlohmann/json.hpp>
 
 namespace cenote {
@@ -17,15 +17,19 @@ using testing::HasSubstr;
 
 const std::map<std::string, std::string> kHome = {{"HOME", "/home/someone"}};
 
-std::string shipped(const char* name) { return std::string(CENOTE_SETTINGS_DIRECTORY) + "/" + name; }
+std::string shipped(const char* name) {
+  return std::string(CENOTE_SETTINGS_DIRECTORY) + "/" + name;
+}
 
 std::vector<std::string> problems_with(const std::vector<std::string>& overrides) {
   std::vector<SettingProblem> problems;
-  resolve_cluster_settings({.file_name = "/etc/c.toml",
-                            .text = "[[router]]\nport=1\n[[memory]]\nport=2\nfabric_port=3\n[[memory]]\nport=4\nfabric_port=5\n"
-                                    "[[agent]]\n[[agent.device]]\n[[agent.device]]\n",
-                            .overrides = overrides, .environment = kHome},
-                           problems);
+  resolve_cluster_settings(
+      {.file_name = "/etc/c.toml",
+       .text = "[[router]]\nport=1\n[[memory]]\nport=2\nfabric_port=3\n[[memory]]\nport=4\nfabric_port=5\n"
+               "[[agent]]\n[[agent.device]]\n[[agent.device]]\n",
+       .overrides = overrides,
+       .environment = kHome},
+      problems);
   std::vector<std::string> messages;
   for (const SettingProblem& problem : problems) messages.push_back(problem.message());
   return messages;
@@ -50,7 +54,8 @@ TEST(ClusterSettings, the_local_file_is_two_routers_two_memory_servers_and_an_ag
 }
 
 TEST(ClusterSettings, the_emulated_file_has_two_devices_with_memory_of_their_own) {
-  const auto cluster = load_cluster_settings(shipped("emulated.toml"), {"load.group=model", "agent.device.compute_ms=gpt2=4"}, kHome);
+  const auto cluster = load_cluster_settings(shipped("emulated.toml"),
+                                             {"load.group=model", "agent.device.compute_ms=gpt2=4"}, kHome);
   ASSERT_TRUE(cluster.ok()) << cluster.status();
   ASSERT_EQ(cluster->agents[0].devices.size(), 2u);
   EXPECT_EQ(cluster->agents[0].devices[1].memory_bytes, 1u << 30);
@@ -58,34 +63,47 @@ TEST(ClusterSettings, the_emulated_file_has_two_devices_with_memory_of_their_own
   EXPECT_EQ(cluster->group.kind, GroupSetting::Kind::kModel);
 }
 
-TEST(ClusterSettings, the_base_of_these_checks_is_right) { EXPECT_THAT(problems_with({}), testing::IsEmpty()); }
+TEST(ClusterSettings, the_base_of_these_checks_is_right) {
+  EXPECT_THAT(problems_with({}), testing::IsEmpty());
+}
 
 TEST(ClusterSettings, names_and_ports_that_collide_are_refused) {
-  EXPECT_THAT(problems_with({"memory[1].name=router-0"}), Contains(HasSubstr("\"router-0\" is also router[0].name")));
+  EXPECT_THAT(problems_with({"memory[1].name=router-0"}),
+              Contains(HasSubstr("\"router-0\" is also router[0].name")));
   EXPECT_THAT(problems_with({"agent[0].name=controller"}), Contains(HasSubstr("choose another")));
-  EXPECT_THAT(problems_with({"agent[0].port=5"}), Contains(HasSubstr("127.0.0.1:5 is also memory[1].fabric_port")));
-  EXPECT_THAT(problems_with({"agent.device.name=host:0"}), Contains(HasSubstr("is also agent[0].device[0].name")));
+  EXPECT_THAT(problems_with({"agent[0].port=5"}),
+              Contains(HasSubstr("127.0.0.1:5 is also memory[1].fabric_port")));
+  EXPECT_THAT(problems_with({"agent.device.name=host:0"}),
+              Contains(HasSubstr("is also agent[0].device[0].name")));
   EXPECT_THAT(problems_with({"agent[0].host=10.0.0.9", "agent[0].port=5"}), testing::IsEmpty());
 }
 
 TEST(ClusterSettings, limits_that_do_not_fit_each_other_are_refused) {
   EXPECT_THAT(problems_with({"placement.replicas=3"}), Contains(HasSubstr("3 copies on 2 memory servers")));
-  EXPECT_THAT(problems_with({"controller.member_timeout=500ms"}), Contains(HasSubstr("3 heartbeat intervals")));
+  EXPECT_THAT(problems_with({"controller.member_timeout=500ms"}),
+              Contains(HasSubstr("3 heartbeat intervals")));
   EXPECT_THAT(problems_with({"agent.read_size=300 KiB"}), Contains(HasSubstr("multiple of the chunk")));
-  EXPECT_THAT(problems_with({"memory[0].capacity=64 MiB"}), Contains(HasSubstr("at most half of the capacity")));
+  EXPECT_THAT(problems_with({"memory[0].capacity=64 MiB"}),
+              Contains(HasSubstr("at most half of the capacity")));
   EXPECT_THAT(problems_with({"agent.cache_directory=cache"}), Contains(HasSubstr("not absolute")));
 }
 
 TEST(ClusterSettings, a_device_refuses_keys_it_would_ignore) {
-  EXPECT_THAT(problems_with({"agent[0].device[0].name=gpu0"}), Contains(HasSubstr("not host:N, emulated:N or cuda:N")));
+  EXPECT_THAT(problems_with({"agent[0].device[0].name=gpu0"}),
+              Contains(HasSubstr("not host:N, emulated:N or cuda:N")));
   EXPECT_THAT(problems_with({"agent[0].device[0].name=host:-1"}), Contains(HasSubstr("not host:N")));
-  EXPECT_THAT(problems_with({"agent[0].device[0].memory=1 GiB"}), Contains(HasSubstr("only emulated devices have it, this is host:0")));
-  EXPECT_THAT(problems_with({"agent[0].device[0].name=emulated:0"}), Contains(HasSubstr("needs memory of its own")));
+  EXPECT_THAT(problems_with({"agent[0].device[0].memory=1 GiB"}),
+              Contains(HasSubstr("only emulated devices have it, this is host:0")));
+  EXPECT_THAT(problems_with({"agent[0].device[0].name=emulated:0"}),
+              Contains(HasSubstr("needs memory of its own")));
 }
 
 TEST(ClusterSettings, state_directories_resolve_against_environment_and_file) {
   std::vector<SettingProblem> problems;
-  SettingsInput input{.file_name = "/etc/c.toml", .text = "[[router]]\n[[memory]]\n[[agent]]\n[[agent.device]]\n", .overrides = {}, .environment = {}};
+  SettingsInput input{.file_name = "/etc/c.toml",
+                      .text = "[[router]]\n[[memory]]\n[[agent]]\n[[agent.device]]\n",
+                      .overrides = {},
+                      .environment = {}};
   resolve_cluster_settings(input, problems);
   EXPECT_THAT(problems_status(problems).message(), HasSubstr("neither XDG_STATE_HOME nor HOME is set"));
   problems.clear();
@@ -100,7 +118,8 @@ TEST(ClusterSettings, state_directories_resolve_against_environment_and_file) {
 
 TEST(ClusterSettings, files_that_cannot_be_read_say_which) {
   EXPECT_TRUE(absl::IsNotFound(load_cluster_settings("/nowhere/c.toml", {}, kHome).status()));
-  EXPECT_THAT(load_cluster_settings(testing::TempDir(), {}, kHome).status().message(), HasSubstr("is a directory"));
+  EXPECT_THAT(load_cluster_settings(testing::TempDir(), {}, kHome).status().message(),
+              HasSubstr("is a directory"));
 }
 
 TEST(ClusterSettings, the_json_has_every_key_with_base_units) {

@@ -1,4 +1,5 @@
-// Goal: ids, hashes, units, names and random numbers mean the same on every machine and refuse what is not one of them.
+// Goal: ids, hashes, units, names and random numbers mean the same on every machine and refuse what is not
+// one of them.
 #include "base/units.h"
 
 #include <gtest/gtest.h>
@@ -32,7 +33,8 @@ TEST(Units, what_is_not_a_size_is_refused_with_a_remedy) {
 TEST(Units, durations_need_their_unit) {
   EXPECT_EQ(parse_duration("250ms")->ns, 250'000'000);
   EXPECT_EQ(parse_duration("2min")->ns, 120'000'000'000);
-  for (const char* text : {"", "5", "5 sec", "-1s", "1e300h"}) EXPECT_FALSE(parse_duration(text).ok()) << text;
+  for (const char* text : {"", "5", "5 sec", "-1s", "1e300h"})
+    EXPECT_FALSE(parse_duration(text).ok()) << text;
 }
 
 TEST(Clock, adding_to_the_far_future_stays_there) {
@@ -41,7 +43,8 @@ TEST(Clock, adding_to_the_far_future_stays_there) {
 }
 
 TEST(Hash, the_two_hashes_give_their_published_values) {
-  EXPECT_EQ(sha256(as_bytes("abc")).hex(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  EXPECT_EQ(sha256(as_bytes("abc")).hex(),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
   EXPECT_EQ(xxh3_64({}), 0x2d06800538d394c2ull);
   Sha256 streamed;
   streamed.update(as_bytes("a"));
@@ -87,8 +90,10 @@ TEST(Nearest, a_typing_error_finds_its_name_and_nonsense_finds_none) {
 }
 
 TEST(Utf8, only_shortest_forms_without_control_characters_are_text) {
-  for (const char* text : {"", "plain", "gr\xc3\xbc\xc3\x9f", "\xe2\x82\xac", "\xf0\x9f\x99\x82"}) EXPECT_TRUE(plain_utf8(text)) << text;
-  for (const char* text : {"\n", "\x7f", "\xc3", "\xc0\xaf", "\xe0\x80\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xff", "\x80", "\xc2\x85"}) {
+  for (const char* text : {"", "plain", "gr\xc3\xbc\xc3\x9f", "\xe2\x82\xac", "\xf0\x9f\x99\x82"})
+    EXPECT_TRUE(plain_utf8(text)) << text;
+  for (const char* text : {"\n", "\x7f", "\xc3", "\xc0\xaf", "\xe0\x80\xaf", "\xed\xa0\x80",
+                           "\xf4\x90\x80\x80", "\xff", "\x80", "\xc2\x85"}) {
     EXPECT_FALSE(plain_utf8(text)) << testing::PrintToString(std::string(text));
   }
 }

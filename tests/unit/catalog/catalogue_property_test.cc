@@ -1,4 +1,5 @@
-// Goal: whatever events come, the catalogue's counts agree with a slow recount, and replaying events or the snapshot gives the same catalogue.
+// Goal: whatever events come, the catalogue's counts agree with a slow recount, and replaying events or the
+// snapshot gives the same catalogue.
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
@@ -18,15 +19,21 @@ CatalogueEvent random_event(Rng& rng) {
   const RevisionRecord record = revision(name, kLetters[rng.below(kLetters.size())]);
   const std::string server = "memory-" + std::to_string(rng.below(3));
   std::vector<BlockRef> blocks;
-  for (uint64_t i = rng.below(4); i > 0; --i) blocks.push_back(block(std::string(1, static_cast<char>('a' + rng.below(6)))));
+  for (uint64_t i = rng.below(4); i > 0; --i)
+    blocks.push_back(block(std::string(1, static_cast<char>('a' + rng.below(6)))));
   switch (rng.below(8)) {
     case 0:
-    case 1: return RevisionSealed{record};
+    case 1:
+      return RevisionSealed{record};
     case 2:
-    case 3: return TagMoved{name, tag, record.digest, rng.below(3) == 0};
-    case 4: return TagRemoved{name, tag};
-    case 5: return RevisionRemoved{name, record.digest};
-    case 6: return ReplicasAdded{server, blocks};
+    case 3:
+      return TagMoved{name, tag, record.digest, rng.below(3) == 0};
+    case 4:
+      return TagRemoved{name, tag};
+    case 5:
+      return RevisionRemoved{name, record.digest};
+    case 6:
+      return ReplicasAdded{server, blocks};
     default: {
       ReplicasLost lost{server, rng.below(4) == 0, {}};
       for (const BlockRef& one : blocks) {
@@ -70,8 +77,10 @@ RC_GTEST_PROP(CatalogueProperty, counts_agree_and_replay_gives_the_same, (uint64
   for (int i = 0; i < 60; ++i) {
     const CatalogueEvent event = random_event(rng);
     const Digest before = catalogue.fingerprint();
-    if (catalogue.apply(event).ok()) log.push_back(encode_event(event));
-    else RC_ASSERT(catalogue.fingerprint() == before);
+    if (catalogue.apply(event).ok())
+      log.push_back(encode_event(event));
+    else
+      RC_ASSERT(catalogue.fingerprint() == before);
     check_counts(catalogue);
   }
   Catalogue replayed;

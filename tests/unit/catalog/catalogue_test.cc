@@ -1,4 +1,5 @@
-// Goal: the catalogue knows what applied events say, counts references rightly, and an invalid event leaves it unchanged.
+// Goal: the catalogue knows what applied events say, counts references rightly, and an invalid event leaves
+// it unchanged.
 #include "catalog/catalogue.h"
 
 #include <gmock/gmock.h>
@@ -47,15 +48,16 @@ TEST(Catalogue, a_prefix_that_fits_several_revisions_is_refused) {
   b.digest = a.digest;
   b.digest.bytes[31] ^= 1;
   apply_all(catalogue, {RevisionSealed{a}, RevisionSealed{b}});
-  EXPECT_THAT(catalogue.resolve("m@" + a.digest.hex().substr(0, 12)).status().message(), HasSubstr("fits 2 revisions"));
+  EXPECT_THAT(catalogue.resolve("m@" + a.digest.hex().substr(0, 12)).status().message(),
+              HasSubstr("fits 2 revisions"));
   EXPECT_EQ(*catalogue.resolve("m@" + b.digest.hex()), b.digest);
 }
 
 TEST(Catalogue, tags_remember_where_they_pointed_and_roll_back) {
   Catalogue catalogue;
   const RevisionRecord a = revision("m", "a"), b = revision("m", "b"), c = revision("m", "c");
-  apply_all(catalogue, {RevisionSealed{a}, RevisionSealed{b}, RevisionSealed{c}, TagMoved{"m", "t", a.digest}, TagMoved{"m", "t", b.digest},
-                        TagMoved{"m", "t", c.digest}});
+  apply_all(catalogue, {RevisionSealed{a}, RevisionSealed{b}, RevisionSealed{c}, TagMoved{"m", "t", a.digest},
+                        TagMoved{"m", "t", b.digest}, TagMoved{"m", "t", c.digest}});
   EXPECT_THAT(catalogue.tag("m", "t")->history, ElementsAre(a.digest, b.digest));
   expect_refused(catalogue, TagMoved{"m", "t", a.digest, true}, absl::StatusCode::kFailedPrecondition);
   apply_all(catalogue, {TagMoved{"m", "t", b.digest, true}});
@@ -75,8 +77,9 @@ TEST(Catalogue, history_is_bounded) {
 TEST(Catalogue, shared_blocks_are_freed_with_their_last_revision) {
   Catalogue catalogue;
   const RevisionRecord base = revision("base", "ab"), tuned = revision("tuned", "abc");
-  apply_all(catalogue, {RevisionSealed{base}, RevisionSealed{tuned},
-                        ReplicasAdded{"memory-0", {block("a"), block("b"), block("c"), base.manifest_blocks[0]}}});
+  apply_all(catalogue,
+            {RevisionSealed{base}, RevisionSealed{tuned},
+             ReplicasAdded{"memory-0", {block("a"), block("b"), block("c"), base.manifest_blocks[0]}}});
   EXPECT_EQ(catalogue.references(block("a").id), 2u);
   EXPECT_EQ(catalogue.references(block("c").id), 1u);
   EXPECT_THAT(catalogue.only_needed_by(base.digest), ElementsAre(base.manifest_blocks[0]));
@@ -105,7 +108,8 @@ TEST(Catalogue, one_revision_may_belong_to_several_names) {
 
 TEST(Catalogue, replicas_come_and_go_by_server) {
   Catalogue catalogue;
-  apply_all(catalogue, {RevisionSealed{revision("m", "ab")}, ReplicasAdded{"memory-1", {block("a")}}, ReplicasAdded{"memory-0", {block("a"), block("b")}}});
+  apply_all(catalogue, {RevisionSealed{revision("m", "ab")}, ReplicasAdded{"memory-1", {block("a")}},
+                        ReplicasAdded{"memory-0", {block("a"), block("b")}}});
   EXPECT_THAT(catalogue.replicas(block("a").id), ElementsAre("memory-0", "memory-1"));
   apply_all(catalogue, {ReplicasLost{"memory-0", false, {block("a").id, block("z").id}}});
   EXPECT_THAT(catalogue.replicas(block("a").id), ElementsAre("memory-1"));
@@ -118,7 +122,8 @@ TEST(Catalogue, replicas_come_and_go_by_server) {
 TEST(Catalogue, invalid_events_leave_it_unchanged) {
   Catalogue catalogue;
   const RevisionRecord a = revision("m", "ab");
-  apply_all(catalogue, {RevisionSealed{a}, TagMoved{"m", "latest", a.digest}, ReplicasAdded{"memory-0", {block("a")}}});
+  apply_all(catalogue,
+            {RevisionSealed{a}, TagMoved{"m", "latest", a.digest}, ReplicasAdded{"memory-0", {block("a")}}});
   using Code = absl::StatusCode;
   expect_refused(catalogue, RevisionSealed{a}, Code::kAlreadyExists);
   RevisionRecord other = revision("n", "ac");
@@ -135,14 +140,16 @@ TEST(Catalogue, invalid_events_leave_it_unchanged) {
   expect_refused(catalogue, TagRemoved{"m", "new"}, Code::kNotFound);
   expect_refused(catalogue, RevisionRemoved{"m", a.digest}, Code::kFailedPrecondition);
   expect_refused(catalogue, RevisionRemoved{"m", id("x")}, Code::kNotFound);
-  expect_refused(catalogue, ReplicasAdded{"memory-0", {block("q"), {block("a").id, 100}}}, Code::kInvalidArgument);
+  expect_refused(catalogue, ReplicasAdded{"memory-0", {block("q"), {block("a").id, 100}}},
+                 Code::kInvalidArgument);
 }
 
 TEST(Catalogue, removing_a_revision_takes_it_out_of_histories) {
   Catalogue catalogue;
   const RevisionRecord a = revision("m", "a"), b = revision("m", "b");
-  apply_all(catalogue, {RevisionSealed{a}, RevisionSealed{b}, TagMoved{"m", "t", a.digest}, TagMoved{"m", "t", b.digest}, TagMoved{"m", "t", a.digest},
-                        RevisionRemoved{"m", b.digest}});
+  apply_all(catalogue,
+            {RevisionSealed{a}, RevisionSealed{b}, TagMoved{"m", "t", a.digest}, TagMoved{"m", "t", b.digest},
+             TagMoved{"m", "t", a.digest}, RevisionRemoved{"m", b.digest}});
   EXPECT_EQ(*catalogue.tag("m", "t"), (TagState{a.digest, {}}));
 }
 

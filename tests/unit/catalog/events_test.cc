@@ -13,7 +13,9 @@ namespace {
 
 using testing::HasSubstr;
 
-Digest id(const std::string& seed) { return sha256(as_bytes(seed)); }
+Digest id(const std::string& seed) {
+  return sha256(as_bytes(seed));
+}
 
 struct Named {
   const char* file;
@@ -21,9 +23,15 @@ struct Named {
 };
 
 std::vector<Named> samples() {
-  RevisionRecord record{.digest = id("r"), .name = "gpt2", .manifest_bytes = 700, .manifest_blocks = {{id("m"), 700}},
-                        .blocks = {{id("a"), 4096}, {id("b"), 8192}, {id("a"), 4096}}, .file_blocks = {{id("f"), 10}},
-                        .weight_bytes = 16384, .created_us = 1700000000000000, .device_filter = "host:0"};
+  RevisionRecord record{.digest = id("r"),
+                        .name = "gpt2",
+                        .manifest_bytes = 700,
+                        .manifest_blocks = {{id("m"), 700}},
+                        .blocks = {{id("a"), 4096}, {id("b"), 8192}, {id("a"), 4096}},
+                        .file_blocks = {{id("f"), 10}},
+                        .weight_bytes = 16384,
+                        .created_us = 1700000000000000,
+                        .device_filter = "host:0"};
   return {{"event_revision_sealed_v1.bin", RevisionSealed{record}},
           {"event_tag_moved_v1.bin", TagMoved{"gpt2", "latest", id("r"), true}},
           {"event_tag_removed_v1.bin", TagRemoved{"gpt2", "latest"}},
@@ -45,7 +53,8 @@ TEST(Events, encodings_are_those_on_file_and_come_back) {
 TEST(Events, truncated_extended_and_newer_events_are_refused) {
   for (const Named& sample : samples()) {
     const std::string bytes = encode_event(sample.event);
-    for (size_t size = 0; size < bytes.size(); ++size) EXPECT_FALSE(decode_event(bytes.substr(0, size)).ok()) << sample.file << size;
+    for (size_t size = 0; size < bytes.size(); ++size)
+      EXPECT_FALSE(decode_event(bytes.substr(0, size)).ok()) << sample.file << size;
     EXPECT_FALSE(decode_event(bytes + "x").ok());
   }
   EXPECT_TRUE(absl::IsFailedPrecondition(decode_event("\x02\x01").status()));
@@ -54,7 +63,9 @@ TEST(Events, truncated_extended_and_newer_events_are_refused) {
 }
 
 TEST(Events, impossible_contents_are_refused) {
-  const auto message = [](CatalogueEvent event) { return std::string(decode_event(encode_event(event)).status().message()); };
+  const auto message = [](CatalogueEvent event) {
+    return std::string(decode_event(encode_event(event)).status().message());
+  };
   RevisionRecord record = std::get<RevisionSealed>(samples()[0].event).record;
   record.weight_bytes = 1;
   EXPECT_THAT(message(RevisionSealed{record}), HasSubstr("1 bytes of weights in blocks of 16384"));
@@ -74,7 +85,8 @@ TEST(Events, impossible_contents_are_refused) {
 RC_GTEST_PROP(EventsProperty, damage_never_crashes, ()) {
   const std::vector<Named> all = samples();
   std::string bytes = encode_event(all[*rc::gen::inRange<size_t>(0, all.size())].event);
-  for (int i = *rc::gen::inRange(1, 5); i > 0; --i) bytes[*rc::gen::inRange<size_t>(0, bytes.size())] = *rc::gen::arbitrary<char>();
+  for (int i = *rc::gen::inRange(1, 5); i > 0; --i)
+    bytes[*rc::gen::inRange<size_t>(0, bytes.size())] = *rc::gen::arbitrary<char>();
   const auto decoded = decode_event(bytes);
   if (decoded.ok()) RC_ASSERT(encode_event(*decoded) == bytes);
 }

@@ -1,4 +1,5 @@
-// Goal: a model reference means one thing, and anything else is refused with the text, the limit and an example.
+// Goal: a model reference means one thing, and anything else is refused with the text, the limit and an
+// example.
 #include "catalog/names.h"
 
 #include <gtest/gtest.h>
@@ -21,9 +22,11 @@ TEST(Names, tags_and_digest_prefixes_are_told_apart) {
 }
 
 TEST(Names, whatever_else_is_refused) {
-  for (const std::string& text : {std::string(), std::string(":v"), std::string("a:"), std::string("a@"), std::string("a@12345"), std::string("a@xyzxyz"),
-                                  std::string("-a"), std::string("../a"), std::string("a b"), std::string("a:b:c"), std::string("a@" + std::string(65, '0')),
-                                  std::string(129, 'a'), "a:" + std::string(65, 'b'), std::string("a\0b", 3), std::string("\xc3\xa4")}) {
+  for (const std::string& text :
+       {std::string(), std::string(":v"), std::string("a:"), std::string("a@"), std::string("a@12345"),
+        std::string("a@xyzxyz"), std::string("-a"), std::string("../a"), std::string("a b"),
+        std::string("a:b:c"), std::string("a@" + std::string(65, '0')), std::string(129, 'a'),
+        "a:" + std::string(65, 'b'), std::string("a\0b", 3), std::string("\xc3\xa4")}) {
     EXPECT_FALSE(parse_model_ref(text).ok()) << text;
   }
   EXPECT_TRUE(check_model_name(std::string(128, 'a')).ok());

@@ -1,9 +1,9 @@
-// Goal: deploy, publish, rollback and remove become the events that people expect, or are refused with the remedy.
-#include "catalog/catalogue_plans.h"
-
+// Goal: deploy, publish, rollback and remove become the events that people expect, or are refused with the
+// remedy.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "catalog/catalogue_plans.h"
 #include "scenario.h"
 
 namespace cenote {
@@ -49,7 +49,8 @@ TEST_F(Plans, publish_moves_a_tag_and_rollback_brings_it_back) {
   EXPECT_TRUE(plan_publish(catalogue, *parse_model_ref("m@" + a.digest.hex()), "stable")->empty());
   apply_all(catalogue, *plan_rollback(catalogue, "m", "latest"));
   EXPECT_EQ(*catalogue.resolve("m"), a.digest);
-  EXPECT_THAT(plan_rollback(catalogue, "m", "latest").status().message(), HasSubstr("m:latest has no previous target"));
+  EXPECT_THAT(plan_rollback(catalogue, "m", "latest").status().message(),
+              HasSubstr("m:latest has no previous target"));
   EXPECT_TRUE(absl::IsNotFound(plan_rollback(catalogue, "m", "nothing").status()));
   EXPECT_TRUE(absl::IsNotFound(plan_publish(catalogue, *parse_model_ref("m@000000"), "stable").status()));
 }
@@ -77,7 +78,8 @@ TEST_F(Plans, removing_a_tag_removes_its_revision_unless_another_tag_needs_it) {
 TEST_F(Plans, a_revision_that_a_tag_points_at_is_not_removed) {
   deploy(a, false);
   deploy(b, true);
-  EXPECT_THAT(plan_remove(catalogue, *parse_model_ref("m@" + b.digest.hex())).status().message(), HasSubstr("tag m:latest points at it"));
+  EXPECT_THAT(plan_remove(catalogue, *parse_model_ref("m@" + b.digest.hex())).status().message(),
+              HasSubstr("tag m:latest points at it"));
   apply_all(catalogue, *plan_remove(catalogue, *parse_model_ref("m@" + a.digest.hex())));
   EXPECT_EQ(catalogue.find(a.digest), nullptr);
   EXPECT_TRUE(catalogue.tag("m", "latest")->history.empty());

@@ -1,4 +1,5 @@
-// Goal: a good safetensors header gives its tensors, and a truncated or hostile one is refused with what is wrong.
+// Goal: a good safetensors header gives its tensors, and a truncated or hostile one is refused with what is
+// wrong.
 #include "catalog/safetensors.h"
 
 #include <gmock/gmock.h>
@@ -42,7 +43,8 @@ TEST(Safetensors, tensors_come_in_the_order_of_their_bytes) {
 TEST(Safetensors, truncated_files_are_refused) {
   const std::string header = R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})";
   const std::string bytes = file(header, 8);
-  for (size_t size = 0; size < bytes.size(); ++size) EXPECT_FALSE(parse_safetensors(bytes.substr(0, size), size).ok()) << size;
+  for (size_t size = 0; size < bytes.size(); ++size)
+    EXPECT_FALSE(parse_safetensors(bytes.substr(0, size), size).ok()) << size;
   EXPECT_THAT(refusal(header, 7), HasSubstr("within the file's 7 bytes"));
   EXPECT_THAT(refusal(header, 9), HasSubstr("nothing covers the last 1 bytes"));
 }
@@ -55,17 +57,31 @@ TEST(Safetensors, a_header_beyond_the_limit_is_refused_before_it_is_read) {
 }
 
 TEST(Safetensors, hostile_headers_are_refused_by_tensor) {
-  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})", 12), HasSubstr("'b' overlaps"));
-  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", 8), HasSubstr("nothing covers the 4 bytes before tensor 'a'"));
-  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})", 8), HasSubstr("f32[3] does not have 8 bytes"));
-  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,0]}})", 0), HasSubstr("2^63"));
-  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","shape":[4611686018427387904],"data_offsets":[0,0]}})", 0), HasSubstr("does not have 0 bytes"));
-  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,8]}})", 8), HasSubstr("negative"));
-  EXPECT_THAT(refusal(R"({"a":{"dtype":"F8_E4M3","shape":[8],"data_offsets":[0,8]}})", 8), HasSubstr("dtype 'F8_E4M3': convert it"));
-  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}})", 8), HasSubstr("data_offsets"));
-  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,18446744073709551615]}})", 8), HasSubstr("not a whole number"));
-  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","shape":[2.5],"data_offsets":[0,8]}})", 8), HasSubstr("not a whole number"));
-  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8],"more":1}})", 8), HasSubstr("4 fields"));
+  EXPECT_THAT(
+      refusal(
+          R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})",
+          12),
+      HasSubstr("'b' overlaps"));
+  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", 8),
+              HasSubstr("nothing covers the 4 bytes before tensor 'a'"));
+  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})", 8),
+              HasSubstr("f32[3] does not have 8 bytes"));
+  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,0]}})", 0),
+              HasSubstr("2^63"));
+  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","shape":[4611686018427387904],"data_offsets":[0,0]}})", 0),
+              HasSubstr("does not have 0 bytes"));
+  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,8]}})", 8),
+              HasSubstr("negative"));
+  EXPECT_THAT(refusal(R"({"a":{"dtype":"F8_E4M3","shape":[8],"data_offsets":[0,8]}})", 8),
+              HasSubstr("dtype 'F8_E4M3': convert it"));
+  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}})", 8),
+              HasSubstr("data_offsets"));
+  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,18446744073709551615]}})", 8),
+              HasSubstr("not a whole number"));
+  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","shape":[2.5],"data_offsets":[0,8]}})", 8),
+              HasSubstr("not a whole number"));
+  EXPECT_THAT(refusal(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8],"more":1}})", 8),
+              HasSubstr("4 fields"));
   EXPECT_THAT(refusal(R"({"a":5})", 0), HasSubstr("not a JSON object"));
   EXPECT_THAT(refusal("[]", 0), HasSubstr("not a JSON object"));
   EXPECT_THAT(refusal("{", 0), HasSubstr("not JSON"));

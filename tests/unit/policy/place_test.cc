@@ -1,4 +1,5 @@
-// Goal: placement spreads blocks as its policy says, keeps replicas apart, never exceeds a server, and says what is missing.
+// Goal: placement spreads blocks as its policy says, keeps replicas apart, never exceeds a server, and says
+// what is missing.
 #include "policy/place.h"
 
 #include <gmock/gmock.h>
@@ -22,7 +23,9 @@ std::vector<PlaceServer> servers(size_t count, uint64_t free_bytes = 1ull << 40)
   return all;
 }
 
-std::vector<PlaceBlock> blocks(size_t count, uint32_t size = 4 << 20) { return std::vector<PlaceBlock>(count, PlaceBlock{size, {}}); }
+std::vector<PlaceBlock> blocks(size_t count, uint32_t size = 4 << 20) {
+  return std::vector<PlaceBlock>(count, PlaceBlock{size, {}});
+}
 
 Placed place(const std::vector<PlaceBlock>& b, const std::vector<PlaceServer>& s, PlaceOptions options) {
   const auto placed = place_blocks(b, s, options);
@@ -39,23 +42,29 @@ Placed one_each(std::vector<uint32_t> list) {
 TEST(Place, per_app_keeps_a_revision_on_the_emptiest_server) {
   auto all = servers(3);
   all[1].free_bytes *= 2;
-  EXPECT_EQ(place(blocks(4), all, {.policy = PlacementPolicy::kPerApp, .replicas = 1}), one_each({1, 1, 1, 1}));
+  EXPECT_EQ(place(blocks(4), all, {.policy = PlacementPolicy::kPerApp, .replicas = 1}),
+            one_each({1, 1, 1, 1}));
 }
 
 TEST(Place, horizontal_takes_groups_in_turn) {
-  EXPECT_EQ(place(blocks(6), servers(2), {.policy = PlacementPolicy::kHorizontal, .replicas = 1}), one_each({0, 0, 1, 1, 0, 0}));
+  EXPECT_EQ(place(blocks(6), servers(2), {.policy = PlacementPolicy::kHorizontal, .replicas = 1}),
+            one_each({0, 0, 1, 1, 0, 0}));
 }
 
 TEST(Place, vertical_gives_each_a_contiguous_share_of_the_bytes) {
-  EXPECT_EQ(place(blocks(6), servers(3), {.policy = PlacementPolicy::kVertical, .replicas = 1}), one_each({0, 0, 1, 1, 2, 2}));
+  EXPECT_EQ(place(blocks(6), servers(3), {.policy = PlacementPolicy::kVertical, .replicas = 1}),
+            one_each({0, 0, 1, 1, 2, 2}));
   std::vector<PlaceBlock> uneven = blocks(4, 1 << 20);
   uneven[0].size_bytes = 3 << 20;
-  EXPECT_EQ(place(uneven, servers(2), {.policy = PlacementPolicy::kVertical, .replicas = 1}), one_each({0, 1, 1, 1}));
+  EXPECT_EQ(place(uneven, servers(2), {.policy = PlacementPolicy::kVertical, .replicas = 1}),
+            one_each({0, 1, 1, 1}));
 }
 
 TEST(Place, hybrid_takes_blocks_in_turn_from_where_the_rotation_begins) {
-  EXPECT_EQ(place(blocks(4), servers(3), {.policy = PlacementPolicy::kHybrid, .replicas = 1}), one_each({0, 1, 2, 0}));
-  EXPECT_EQ(place(blocks(4), servers(3), {.policy = PlacementPolicy::kHybrid, .replicas = 1, .rotation = 2}), one_each({2, 0, 1, 2}));
+  EXPECT_EQ(place(blocks(4), servers(3), {.policy = PlacementPolicy::kHybrid, .replicas = 1}),
+            one_each({0, 1, 2, 0}));
+  EXPECT_EQ(place(blocks(4), servers(3), {.policy = PlacementPolicy::kHybrid, .replicas = 1, .rotation = 2}),
+            one_each({2, 0, 1, 2}));
 }
 
 TEST(Place, replicas_go_to_other_domains_where_there_are_any) {
@@ -83,7 +92,8 @@ TEST(Place, a_full_server_is_passed_over) {
 TEST(Place, what_does_not_fit_is_refused_with_needed_and_free) {
   const auto refused = place_blocks(blocks(3), servers(2, 4 << 20), {.replicas = 2});
   EXPECT_TRUE(absl::IsResourceExhausted(refused.status()));
-  EXPECT_THAT(refused.status().message(), HasSubstr("24.0 MiB needed for 2 replicas of new blocks, 8.0 MiB free on 2 servers"));
+  EXPECT_THAT(refused.status().message(),
+              HasSubstr("24.0 MiB needed for 2 replicas of new blocks, 8.0 MiB free on 2 servers"));
 }
 
 TEST(Place, senseless_arguments_are_refused) {
@@ -91,7 +101,8 @@ TEST(Place, senseless_arguments_are_refused) {
   EXPECT_TRUE(absl::IsInvalidArgument(place_blocks(blocks(1, 0), servers(1), {}).status()));
   EXPECT_TRUE(absl::IsInvalidArgument(place_blocks(blocks(1), servers(1), {.replicas = 0}).status()));
   EXPECT_TRUE(absl::IsInvalidArgument(place_blocks(blocks(1), servers(1), {.group_bytes = 0}).status()));
-  EXPECT_TRUE(absl::IsInvalidArgument(place_blocks(std::vector{PlaceBlock{1, {5}}}, servers(1), {}).status()));
+  EXPECT_TRUE(
+      absl::IsInvalidArgument(place_blocks(std::vector{PlaceBlock{1, {5}}}, servers(1), {}).status()));
   EXPECT_FALSE(placement_policy_from_name("diagonal").ok());
   EXPECT_TRUE(place_blocks({}, servers(1), {})->empty());
 }

@@ -1,4 +1,5 @@
-// Goal: every EventStore keeps events in order, all of a batch or none, and compacts without losing its place.
+// Goal: every EventStore keeps events in order, all of a batch or none, and compacts without losing its
+// place.
 #include "store/event_store.h"
 
 #include <gtest/gtest.h>
@@ -12,7 +13,9 @@
 namespace cenote {
 namespace {
 
-CatalogueEvent event(int i) { return ReplicasAdded{"memory-" + std::to_string(i), {}}; }
+CatalogueEvent event(int i) {
+  return ReplicasAdded{"memory-" + std::to_string(i), {}};
+}
 
 struct AnyStore : testing::TestWithParam<const char*> {
   void SetUp() override {
@@ -49,7 +52,8 @@ struct AnyStore : testing::TestWithParam<const char*> {
   std::string directory_;
   std::unique_ptr<EventStore> store_;
 };
-INSTANTIATE_TEST_SUITE_P(Stores, AnyStore, testing::Values("memory", "sqlite"), [](const auto& info) { return std::string(info.param); });
+INSTANTIATE_TEST_SUITE_P(Stores, AnyStore, testing::Values("memory", "sqlite"),
+                         [](const auto& info) { return std::string(info.param); });
 
 TEST_P(AnyStore, begins_empty) {
   EXPECT_EQ(store_->first(), 1u);
@@ -69,9 +73,11 @@ TEST_P(AnyStore, events_come_back_in_order_in_pages_and_after_reopening) {
 }
 
 TEST_P(AnyStore, a_batch_with_one_bad_event_is_refused_whole) {
-  EXPECT_TRUE(absl::IsInvalidArgument(store_->append(std::vector<CatalogueEvent>{event(1), TagRemoved{"..", "x"}}).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      store_->append(std::vector<CatalogueEvent>{event(1), TagRemoved{"..", "x"}}).status()));
   EXPECT_TRUE(absl::IsInvalidArgument(store_->append({}).status()));
-  EXPECT_TRUE(absl::IsInvalidArgument(store_->append(std::vector<CatalogueEvent>(kEventsPerAppendMax + 1, event(1))).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      store_->append(std::vector<CatalogueEvent>(kEventsPerAppendMax + 1, event(1))).status()));
   EXPECT_EQ(store_->last(), 0u);
 }
 

@@ -1,4 +1,5 @@
-// Goal: a catalogue file survives a crash, and one that is damaged, foreign, newer, locked or on a full disk is refused with the remedy.
+// Goal: a catalogue file survives a crash, and one that is damaged, foreign, newer, locked or on a full disk
+// is refused with the remedy.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sqlite3.h>
@@ -18,7 +19,9 @@ namespace {
 
 using testing::HasSubstr;
 
-CatalogueEvent event(int i) { return ReplicasAdded{"memory-" + std::to_string(i), {}}; }
+CatalogueEvent event(int i) {
+  return ReplicasAdded{"memory-" + std::to_string(i), {}};
+}
 
 struct SqliteStore : testing::Test {
   void SetUp() override {
@@ -35,7 +38,8 @@ struct SqliteStore : testing::Test {
   void sql(const char* statement) {
     sqlite3* handle = nullptr;
     ASSERT_EQ(sqlite3_open(path_.c_str(), &handle), SQLITE_OK);
-    ASSERT_EQ(sqlite3_exec(handle, statement, nullptr, nullptr, nullptr), SQLITE_OK) << sqlite3_errmsg(handle);
+    ASSERT_EQ(sqlite3_exec(handle, statement, nullptr, nullptr, nullptr), SQLITE_OK)
+        << sqlite3_errmsg(handle);
     sqlite3_close(handle);
   }
   absl::Status refusal() { return open_sqlite_store(path_).status(); }
@@ -80,7 +84,8 @@ TEST_F(SqliteStore, a_newer_format_is_refused) {
   open();
   sql("UPDATE format SET version = 2");
   EXPECT_TRUE(absl::IsFailedPrecondition(refusal()));
-  EXPECT_THAT(refusal().message(), HasSubstr("has format 2, this Cenote reads 1: use the Cenote that wrote it"));
+  EXPECT_THAT(refusal().message(),
+              HasSubstr("has format 2, this Cenote reads 1: use the Cenote that wrote it"));
 }
 
 TEST_F(SqliteStore, what_is_not_a_catalogue_is_refused) {

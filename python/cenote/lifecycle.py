@@ -147,8 +147,11 @@ def _sweep(directory: Path) -> list[str]:
             processes.kill(pid, started)
             processes.wait_gone(pid, started, _KILL_WAIT_S)
             killed.append(name)
-    for socket in (directory / "run").glob("*"):
-        socket.unlink(missing_ok=True)
+    for left_over in (directory / "run").glob("*"):
+        if left_over.is_dir():  # Where an agent mounted its cache, in a namespace that ended with it.
+            shutil.rmtree(left_over, ignore_errors=True)
+        else:
+            left_over.unlink(missing_ok=True)
     return killed
 
 

@@ -1,5 +1,6 @@
-// tests/unit/golden.h - golden files: bytes that an encoding must give, kept in tests/data. UPDATE_GOLDEN=1 writes them anew; a change of
-// one is a change of a format that others have stored, so it needs a new version, not a new file.
+// tests/unit/golden.h - golden files: bytes that an encoding must give, kept in tests/data. UPDATE_GOLDEN=1
+// writes them anew; a change of one is a change of a format that others have stored, so it needs a new
+// version, not a new file.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -21,7 +22,8 @@ inline void expect_golden(const std::string& name, const std::string& actual) {
   if (std::getenv("UPDATE_GOLDEN") != nullptr) {
     std::ofstream(std::string(CENOTE_TEST_DATA) + "/" + name, std::ios::binary) << actual;
   }
-  EXPECT_TRUE(read_golden(name) == actual) << "tests/data/" << name << " differs from what this code writes (" << actual.size() << " bytes)";
+  EXPECT_TRUE(read_golden(name) == actual)
+      << "tests/data/" << name << " differs from what this code writes (" << actual.size() << " bytes)";
 }
 
 }  // namespace cenote

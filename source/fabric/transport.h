@@ -94,7 +94,7 @@ class Endpoint {
   // kResourceExhausted: kOperationsPer*Max are in flight; poll and post again; no Completion.
   // kUnavailable: the endpoint is broken; no Completion. kInvalidArgument: above transfer_bytes_max(); no Completion.
   virtual absl::Status read(RemoteSpan source, LocalSpan target, Tag tag, Instant deadline) = 0;
-  // A write completion does not prove that the target accepted the bytes (tcp): commit with a checksum.
+  // Completes when the bytes lie in the memory of the target. That it accepted them where it should is for a checksum to prove.
   virtual absl::Status write(RemoteSpan target, LocalSpan source, Tag tag, Instant deadline) = 0;
   // One operation ended in an error, so this endpoint is closed for good. Those still in flight end in kUnavailable.
   virtual bool broken() const = 0;

@@ -101,8 +101,13 @@ ssize_t LibfabricEndpoint::submit(Operation* operation) {
     return fi_read(port_.endpoint.get(), operation->local, operation->size_bytes, operation->descriptor, peer_,
                    operation->remote_address, operation->remote_key, &operation->context);
   }
-  return fi_write(port_.endpoint.get(), operation->local, operation->size_bytes, operation->descriptor, peer_,
-                  operation->remote_address, operation->remote_key, &operation->context);
+  // A write completes when its bytes lie in the target's memory: over tcp they would otherwise still be in a socket's buffer, and
+  // whoever then tells the target to look would be early.
+  const iovec local{.iov_base = operation->local, .iov_len = operation->size_bytes};
+  const fi_rma_iov remote{.addr = operation->remote_address, .len = operation->size_bytes, .key = operation->remote_key};
+  const fi_msg_rma message{.msg_iov = &local, .desc = &operation->descriptor, .iov_count = 1, .addr = peer_, .rma_iov = &remote,
+                           .rma_iov_count = 1, .context = &operation->context, .data = 0};
+  return fi_writemsg(port_.endpoint.get(), &message, FI_DELIVERY_COMPLETE | FI_COMPLETION);
 }
 
 void LibfabricEndpoint::note_refused(Instant now) {

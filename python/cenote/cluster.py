@@ -87,6 +87,16 @@ class Cluster:
                 self._controller_handle = native.load().Controller(self._reach.controller, str(self._reach.certificates))
             return self._controller_handle
 
+    def _ask_controller(self, call: str, *arguments: Any) -> Any:
+        """A call to the controller. A link that failed is dropped: its next use would wait for a connection that nobody drives."""
+        try:
+            return getattr(self._controller(), call)(*arguments)
+        except Error as error:
+            if error.code in ("unavailable", "deadline_exceeded"):
+                with self._lock:
+                    self._controller_handle = None
+            raise
+
     def _client(self) -> Any:
         with self._lock:
             if self._client_handle is not None:
@@ -113,11 +123,11 @@ class Cluster:
 
     def status(self, *, timeout_s: float = 10.0) -> dict[str, Any]:
         """Members with their last report, the silent ones apart."""
-        return self._controller().cluster(timeout_s)
+        return self._ask_controller("cluster", timeout_s)
 
     def models(self, model: str = "", *, blocks: bool = False, timeout_s: float = 10.0) -> list[dict[str, Any]]:
         """All revisions, or those of a name: tags, sizes, replicas, readiness on each device."""
-        return self._controller().models(model, blocks, timeout_s)
+        return self._ask_controller("models", model, blocks, timeout_s)
 
     def resolve(self, model: str) -> dict[str, Any]:
         """The one revision that `name`, `name:tag` or `name@digest` means."""
@@ -193,19 +203,19 @@ class Cluster:
 
     def publish(self, model: str, tag: str = "latest") -> dict[str, Any]:
         """Moves a tag to `name@digest`."""
-        return self._controller().publish(model, tag)
+        return self._ask_controller("publish", model, tag)
 
     def rollback(self, model: str) -> dict[str, Any]:
         """`name[:tag]` back to its previous target."""
-        return self._controller().rollback(model)
+        return self._ask_controller("rollback", model)
 
     def remove(self, model: str) -> dict[str, Any]:
         """A name with all its revisions, one tag (`name:tag`), or one revision (`name@digest`)."""
-        return self._controller().remove(model)
+        return self._ask_controller("remove", model)
 
     def evict(self, model: str) -> None:
         """From devices and caches; the pool keeps it."""
-        self._controller().evict(model)
+        self._ask_controller("evict", model)
 
     # ---- inference ---------------------------------------------------------------------------------------------------
 

@@ -84,7 +84,14 @@ def escape(text: str) -> str:
 
 def byte_progress() -> Progress:
     """For long transfers; on standard error, gone when done. Silent where that is not a terminal."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
 
     stream = console(stderr=True)
     return Progress(

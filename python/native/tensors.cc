@@ -1,5 +1,7 @@
 #include "tensors.h"
 
+#include <pybind11/stl.h>
+
 #include <array>
 #include <optional>
 

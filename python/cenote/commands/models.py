@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -55,6 +56,7 @@ def deploy(
         raise usage(f"say where the model comes from with one of --python, --torch, --hf, --preset; given: {', '.join(given) or 'none'}")
     with Cluster.connect(cluster, certificates=certificates) as connected:
         connected.status()  # Before minutes of exporting: is there a cluster at all?
+        os.environ.setdefault("TQDM_DISABLE", "1")  # transformers draws bars of its own.
         with console(stderr=True).status("importing torch") as spinner:
             from cenote.export import export_model
             from cenote.graph_types import ExportRefused

@@ -1,0 +1,118 @@
+"""Goal: the tool says what is wrong in one line, with the promised exit code, before anything is started."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = (
+    "up", "down", "status", "logs", "deploy", "models", "publish", "rollback", "remove", "evict", "infer", "doctor", "version",
+    "settings check", "settings show", "bench pool", "bench cold",
+)  # fmt: skip
+
+
+@pytest.fixture
+def cenote(tmp_path: Path):
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("CENOTE_") or k == "CENOTE_BUILD"}
+        env = clean | {"XDG_STATE_HOME": str(tmp_path / "state"), "COLUMNS": "200", "NO_COLOR": "1"} | environment
+        return subprocess.run(
+            [sys.executable, "-m", "cenote.cli", *arguments], capture_output=True, text=True, timeout=120, env=env, cwd=tmp_path
+        )
+
+    return run
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_an_example(cenote, command: str) -> None:
+    shown = cenote(*command.split(), "--help")
+    assert shown.returncode == 0
+    assert f"cenote {command}" in " ".join(shown.stdout.split()), shown.stdout
+
+
+def test_nothing_is_up(cenote) -> None:
+    down = cenote("down")
+    assert (down.returncode, down.stdout.strip()) == (0, "nothing is up")
+    assert json.loads(cenote("down", "-o", "json").stdout)["stopped"] is False
+    for command in (["status"], ["models"], ["infer", "x", "--text", "y"], ["evict", "x"]):
+        refused = cenote(*command)
+        assert refused.returncode == 3, refused
+        assert "cenote up" in refused.stderr and refused.stdout == ""
+
+
+def test_errors_are_json_where_json_was_asked_for(cenote) -> None:
+    refused = cenote("status", "-o", "json")
+    assert json.loads(refused.stderr)["error"]["exit_code"] == refused.returncode == 3
+
+
+def test_usage_errors_exit_2(cenote) -> None:
+    assert cenote("status", "--nonsense").returncode == 2
+    assert cenote("nonsense").returncode == 2
+    assert cenote("infer").returncode == 2
+    assert cenote("deploy", "x").returncode == 2
+    both = cenote("deploy", "x", "--preset", "resnet18", "--hf", ".")
+    assert both.returncode == 2 and "--preset" in both.stderr and "--hf" in both.stderr
+
+
+def test_an_address_without_certificates_is_refused(cenote, tmp_path: Path) -> None:
+    refused = cenote("status", "--cluster", "127.0.0.1:1")
+    assert refused.returncode == 2 and "--certificates" in refused.stderr
+    missing = cenote("status", "--cluster", "127.0.0.1:1", "--certificates", str(tmp_path))
+    assert missing.returncode == 4 and "ca.crt" in missing.stderr
+
+
+def test_a_settings_file_with_an_unknown_key_is_refused_with_the_nearest_name(cenote, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.toml"
+    bad.write_text('[cluster]\nname = "x"\n[[agent]]\ncache_capcity = "1 GiB"\n')
+    for command in (["up", str(bad)], ["settings", "check", str(bad)]):
+        refused = cenote(*command)
+        assert refused.returncode == 2, refused
+        assert "bad.toml:4" in refused.stderr and "cache_capacity" in refused.stderr
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_settings_file_that_is_not_there(cenote) -> None:
+    refused = cenote("up", "nowhere.toml")
+    assert refused.returncode == 4 and "nowhere.toml" in refused.stderr
+
+
+def test_environment_and_flags_override_the_file(cenote) -> None:
+    file = str(ROOT / "settings" / "local.toml")
+    shown = json.loads(cenote("settings", "show", file, "-o", "json", CENOTE_LOG_LEVEL="debug").stdout)
+    assert shown["log"]["level"] == "debug"
+    shown = json.loads(cenote("settings", "show", file, "--set", "log.level=error", "-o", "json", CENOTE_LOG_LEVEL="debug").stdout)
+    assert shown["log"]["level"] == "error"
+    assert "log.level = info" in cenote("settings", "show", file).stdout
+
+
+def test_a_port_that_is_taken_is_named_with_who_has_it(cenote, tmp_path: Path) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        refused = cenote("up", str(ROOT / "settings" / "local.toml"), "--set", f"controller.port={port}")
+        assert refused.returncode == 6, refused
+        assert f"127.0.0.1:{port}" in refused.stderr and "controller" in refused.stderr and f"pid {os.getpid()}" in refused.stderr
+    assert not list((tmp_path / "state").rglob("cluster.json"))
+    assert cenote("down").stdout.strip() == "nothing is up"
+
+
+def test_doctor_names_findings_and_remedies(cenote) -> None:
+    ran = cenote("doctor", str(ROOT / "settings" / "local.toml"), "-o", "json")
+    report = json.loads(ran.stdout)
+    assert ran.returncode == (0 if report["ok"] else 1)
+    checks = {finding["check"] for finding in report["findings"]}
+    assert {"build", "fabric", "verbs devices", "memlock", "huge pages", "libtorch", "clock", "settings", "shared memory", "ports"} <= checks
+    assert all(finding["remedy"] for finding in report["findings"] if finding["level"] in ("warning", "error"))
+
+
+def test_status_path_imports_no_torch() -> None:
+    code = "import sys, cenote.cli, cenote.cluster; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -38,7 +38,11 @@ class Model {
   virtual ~Model() = default;
   virtual const Signature& signature() const = 0;
   // Inputs in the signature's order. kInvalidArgument names the input, what came and what is expected (name, dtype, shape,
-  // count; every dynamic dimension must agree). Gate errors pass through. kInternal: an operator threw, with its name.
+  // count; every dynamic dimension must agree), or an operator's complaint about a value or index (a token outside the
+  // vocabulary). Gate errors pass through. kDeadlineExceeded between operators. kResourceExhausted: no memory, or outputs of
+  // more than kPayloadBytesMax. kInternal: an operator threw. All that come from an operator name it and its node.
+  // Every run starts from the deployed state: what a graph writes to its buffers lasts until the run ends, so a request
+  // may be repeated anywhere.
   virtual absl::StatusOr<std::vector<Tensor>> run(const std::vector<Tensor>& inputs, const RunOptions& options,
                                                   RunStats* stats) = 0;
   // Runs once on zeros of the smallest shapes after the weights are there, so that kernels are warm.
@@ -51,13 +55,15 @@ struct EngineOptions {
   int threads = 0;             // Of intra-operator parallelism; 0: cores - 1, at least 1.
 };
 
-// One per process: sets libtorch's thread count.
+// One per process: sets libtorch's thread count. While a gate's transfers go on, runs leave one core to them.
+// The process must have been started with OMP_WAIT_POLICY=passive in its environment (the OpenMP library reads it before main):
+// threads that spin between operators take the cores of whoever shares them.
 class Engine {
  public:
   virtual ~Engine() = default;
-  // Tensors are views of `weights` (the revision's whole range; borrowed: must outlive the Model). Does not wait for bytes,
-  // except for tensors the graph mutates, which are copied at their first use through the gate.
-  // kUnimplemented names the operator that is not on the allow-list; kInvalidArgument: graph and manifest disagree.
+  // Tensors are views of `weights` (the revision's whole range; borrowed: must outlive the Model). Does not wait for bytes.
+  // kUnimplemented names the operator that is not on the allow-list or not in this libtorch; kInvalidArgument: graph and
+  // manifest disagree, or an operator would write a tensor that the manifest does not mark as mutated.
   virtual absl::StatusOr<std::unique_ptr<Model>> load(const Manifest& manifest, device::DeviceSpan weights) = 0;
 };
 absl::StatusOr<std::unique_ptr<Engine>> open_torch_engine(const EngineOptions& options);

@@ -17,6 +17,8 @@ namespace cenote::execute {
 
 class ExportedModel {
  public:
+  static constexpr int kThreads = 2;
+
   // `poison`: the weights are left as bytes 0xff (NaN, -1) instead of being put in place.
   explicit ExportedModel(const std::string& name, bool poison = false) : stem_(CENOTE_TEST_DATA "/graphs/" + name) {
     auto folder = read_graph_folder(stem_);
@@ -25,7 +27,7 @@ class ExportedModel {
     weights_ = std::make_unique<HostRange>(folder_.weights.size());
     std::memset(weights_->data(), 0xff, weights_->size());
     if (!poison) std::memcpy(weights_->data(), folder_.weights.data(), folder_.weights.size());
-    auto engine = open_torch_engine({.threads = 2});
+    auto engine = open_torch_engine({.threads = kThreads});
     EXPECT_TRUE(engine.ok()) << engine.status();
     engine_ = *std::move(engine);
   }

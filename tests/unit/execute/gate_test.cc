@@ -6,6 +6,7 @@
 #include <mutex>
 #include <thread>
 
+#include "ATen/Parallel.h"
 #include "exported_model.h"
 
 namespace cenote::execute {
@@ -157,6 +158,23 @@ TEST(Gate, lets_compute_run_while_another_thread_brings_the_weights) {
     EXPECT_TRUE(same(*outputs, exported.outputs(5)));
     EXPECT_GT(stats.wait.ns, 0);
   }
+}
+
+TEST(Gate, leaves_transfers_a_core_until_they_are_done) {
+  ExportedModel exported("ConvNet");
+  ASSERT_TRUE(exported.load().ok());
+  const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  const int beside = std::min(ExportedModel::kThreads, std::max(1, cores - 1));
+  PrefixGate gate;
+  gate.open(exported.weights().size());
+  std::vector<int> threads;
+  const auto watch = [&](size_t node) {
+    threads.push_back(at::get_num_threads());
+    if (node == 2) gate.open(PrefixGate::kAll);
+  };
+  ASSERT_TRUE(exported.model().run(exported.inputs(1), {.gate = &gate, .on_node = watch}, nullptr).ok());
+  EXPECT_EQ(threads[1], beside);
+  EXPECT_EQ(threads.back(), ExportedModel::kThreads);
 }
 
 TEST(Gate, gives_up_at_the_deadline) {

@@ -318,7 +318,7 @@ def _measure_requests(subject: Subject, rounds: int, report: Report) -> dict[str
         milliseconds, seconds = _cold(subject)
         cold.append(milliseconds)
         cpu.append(seconds)
-        temperatures.wait_ready(cluster, subject.name)
+        temperatures.wait_resident(cluster, subject.name)
         subject.ask()
         resident += [subject.ask() for _ in range(3)]
     for number in range(min(rounds, 5)):
@@ -330,7 +330,6 @@ def _measure_requests(subject: Subject, rounds: int, report: Report) -> dict[str
     for number in range(min(rounds, 3)):
         report(f"{subject.name}: from process start, {number + 1} of {min(rounds, 3)}")
         starts.append(_from_process_start(subject))
-        temperatures.wait_ready(cluster, subject.name)
     return {
         "cold_ms": round(statistics.median(cold), 3),
         "cpu_s": round(statistics.median(cpu), 4),

@@ -138,11 +138,12 @@ def measure(private: PrivateCluster, cases: Sequence[Case], report: Callable[[st
         report(f"{case.name}: cold and resident requests")
         temperatures.make_cold(cluster, case.name)
         case.waterfalls["cold"] = ask(cluster, case)
-        temperatures.wait_ready(cluster, case.name)
-        ask(cluster, case)
+        temperatures.wait_resident(cluster, case.name)
         case.waterfalls["resident"] = ask(cluster, case)
     report("restarting the executors: the host's cache stays warm")
     temperatures.restart_executors(cluster)
+    for case in cases:
+        temperatures.assign(cluster, case.name)
     for case in cases:
         temperatures.wait_ready(cluster, case.name)
         case.waterfalls["cached"] = ask(cluster, case)

@@ -43,8 +43,13 @@ def make_cold(cluster: Cluster, model: str, timeout_s: float = 60.0) -> None:
 
 
 def wait_ready(cluster: Cluster, model: str, timeout_s: float = 120.0) -> None:
-    """Until every device that may serve it reports it mapped or resident."""
+    """Until every device that may serve it reports it mapped or resident, as they do after a deploy without being asked."""
     _until(f"'{model}' ready", lambda: all(state in READY for state in readiness(cluster, model).values()), timeout_s)
+
+
+def wait_resident(cluster: Cluster, model: str, timeout_s: float = 60.0) -> None:
+    """Until the device that answered last says so: an evicted model is loaded by requests only."""
+    _until(f"'{model}' resident", lambda: "resident" in readiness(cluster, model).values(), timeout_s)
 
 
 def restart_executors(cluster: Cluster, timeout_s: float = 60.0) -> float:
@@ -64,7 +69,14 @@ def restart_executors(cluster: Cluster, timeout_s: float = 60.0) -> float:
     return time.monotonic() - begun
 
 
+def assign(cluster: Cluster, model: str) -> None:
+    """Publishes it anew, which ends the effect of evict(): devices prefetch it again."""
+    info = cluster.resolve(model)
+    cluster.publish(f"{info['name']}@{info['record']['digest']}", "latest")
+
+
 def make_cached(cluster: Cluster, model: str, timeout_s: float = 120.0) -> None:
     """Of a model in the host's cache: fresh executors have it mapped and warm, and no request was sent to it."""
     restart_executors(cluster, timeout_s)
+    assign(cluster, model)
     wait_ready(cluster, model, timeout_s)

@@ -150,7 +150,7 @@ def measure(private: PrivateCluster, cases: Sequence[Case], report: Callable[[st
     for case in cases:
         report(f"{case.name}: torch.load and safetensors in fresh processes")
         with tempfile.TemporaryDirectory(prefix="cenote-weights-") as directory:
-            prepared = weight_loads.prepare(case.source, case.name, Path(directory))
+            prepared = weight_loads.prepare(case.source, case.name, Path(directory), tuple(value for _, value in case.inputs))
             case.loads = {method: weight_loads.measure(prepared, method, _THREADS) for method in ("torch.load", "safetensors")}
 
 

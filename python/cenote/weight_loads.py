@@ -33,8 +33,8 @@ class Prepared:
     preset: str
 
 
-def prepare(source: Source, preset: str, directory: Path) -> Prepared:
-    """Writes the weights of a preset's source in both formats, and its example inputs."""
+def prepare(source: Source, preset: str, directory: Path, inputs: tuple[Any, ...] | None = None) -> Prepared:
+    """Writes the weights of a preset's source in both formats, and the inputs to ask with (default: its example inputs)."""
     import torch
     from safetensors.torch import save_file
 
@@ -43,7 +43,7 @@ def prepare(source: Source, preset: str, directory: Path) -> Prepared:
     once: dict[int, str] = {}  # safetensors refuses tensors that share memory: tied ones are stored once.
     unique = {name: tensor for name, tensor in state.items() if once.setdefault(tensor.data_ptr(), name) == name or not tensor.numel()}
     save_file(unique, directory / "weights.safetensors")
-    torch.save(tuple(source.inputs), directory / "inputs.pt")
+    torch.save(tuple(source.inputs if inputs is None else inputs), directory / "inputs.pt")
     return Prepared(directory, preset)
 
 

@@ -85,3 +85,30 @@ def cold(
         print_json(report)
     else:
         draw(report)
+
+
+@app.command()
+def eager(
+    models: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help="Presets; default: all eight architectures.")] = None,
+    rounds: Annotated[int, typer.Option("--rounds", min=5, max=200, help="Interleaved pairs; the median counts.")] = 15,
+    threads: Annotated[int, typer.Option("--threads", min=1, max=256, help="Threads of both.")] = 1,
+    output: OutputOption = Output.table,
+) -> None:
+    """The executor's interpreter beside PyTorch eager, outputs compared. Needs no cluster.
+
+    Example: cenote bench eager resnet18 gpt2 --rounds 15 -o json
+    """
+    from cenote.bench_eager import MODELS, bench_eager
+    from cenote.show import console, print_json, table
+
+    with console(stderr=True).status("preparing") as spinner:
+        report: dict[str, Any] = bench_eager(models or MODELS, rounds=rounds, threads=threads, progress=lambda text: spinner.update(text))
+    if output is Output.json:
+        print_json(report)
+        return
+    table(
+        ["model", "Cenote", "PyTorch eager", "ratio"],
+        [[name, f"{m['cenote_ms']:.1f} ms", f"{m['eager_ms']:.1f} ms", f"{m['ratio']:.3f}"] for name, m in report["models"].items()],
+        right=["Cenote", "PyTorch eager", "ratio"],
+    )
+    console().print(f"{report['per_op_us']:.2f} us an operator, in a chain of 1,000 small ones", style="dim")

@@ -33,8 +33,8 @@ _GROUP_BYTES = 8 << 20
 _CHUNK_BYTES = 256 << 10
 _THREADS = 1
 _AGREEMENT_MAX = 1e-5
-# Warms the executor's kernels, so that a cold request of the measured model is not the process's first.
-_WARMER = "resnet18"
+# The first that is not measured warms the executor's kernels, so that a cold request is not the process's first.
+_WARMERS = ("resnet18", "resnet50")
 
 
 @dataclass(frozen=True)
@@ -167,6 +167,7 @@ def bound_s(steps: list[Step], size: int, transfer: Transfer, link_gb_per_s: flo
 class Subject:
     cluster: Cluster
     name: str
+    warmer: str
     inputs: list[tuple[str, torch.Tensor]]
     expected: torch.Tensor | None
 
@@ -196,23 +197,23 @@ def _cpu_seconds(cluster: Cluster) -> float:
 
 def _cold(subject: Subject) -> tuple[float, float]:
     temperatures.make_cold(subject.cluster, subject.name)
-    subject.cluster.ask_flat(*_warm_request(subject.cluster))
+    subject.cluster.ask_flat(*_warm_request(subject))
     cpu = _cpu_seconds(subject.cluster)
     milliseconds = subject.ask()
     return milliseconds, _cpu_seconds(subject.cluster) - cpu
 
 
-def _warm_request(cluster: Cluster) -> tuple[str, list[tuple[str, Any]]]:
+def _warm_request(subject: Subject) -> tuple[str, list[tuple[str, Any]]]:
     import torch
 
-    spec = cluster.card(_WARMER).signature["inputs"][0]
-    return _WARMER, [(spec["name"], torch.zeros([1, *spec["shape"][1:]]))]
+    spec = subject.cluster.card(subject.warmer).signature["inputs"][0]
+    return subject.warmer, [(spec["name"], torch.zeros([1, *spec["shape"][1:]]))]
 
 
 def _from_process_start(subject: Subject) -> float:
     """A fresh executor, cold: from its start (as the kernel dates it, 10 ms fine) to the answer."""
     temperatures.make_cold(subject.cluster, subject.name)
-    subject.cluster.evict(_WARMER)
+    subject.cluster.evict(subject.warmer)
     (before,) = temperatures.executors(subject.cluster)
     from cenote import processes
 
@@ -244,6 +245,7 @@ def measure(
     if model not in presets.names():
         raise usage(f"'{model}': `cenote bench cold` knows the presets {', '.join(presets.names())}")
     torch.set_num_threads(_THREADS)
+    warmer = next(name for name in _WARMERS if name != model)
     report(f"{model}: making and exporting")
     source = presets.make(model, batch=batch, length=length) if model in presets.SEEDED else presets.make(model)
     exported = export_model(source.module, source.inputs, name=model, sources=source.sources, files=source.files)
@@ -253,15 +255,15 @@ def measure(
     overrides = [f"agent.link_gb_per_s={link_gb_per_s}"] if link_gb_per_s else []
     with private_cluster(settings, overrides, name="bench", report=report) as private:
         cluster = private.cluster
-        for name in (_WARMER, model):
+        for name in (warmer, model):
             report(f"{name}: deploying")
             if name == model:
                 cluster.deploy_exported(exported, name=name)
-            elif name not in [m["name"] for m in cluster.models()]:
-                warmer = presets.make(name)
-                cluster.deploy(warmer.module, warmer.inputs, name=name)
+            else:
+                other = presets.make(name)
+                cluster.deploy(other.module, other.inputs, name=name)
         inputs = [(spec.name, value) for spec, value in zip(exported.inputs, source.inputs, strict=True)]
-        subject = Subject(cluster, model, inputs, expected)
+        subject = Subject(cluster, model, warmer, inputs, expected)
         result = _measure_requests(subject, rounds, report)
         size, tensors = _manifest(cluster, model)
     report(f"{model}: the bound's parts, each alone")
@@ -309,7 +311,7 @@ def _manifest(cluster: Cluster, model: str) -> tuple[int, list[dict[str, Any]]]:
 
 def _measure_requests(subject: Subject, rounds: int, report: Report) -> dict[str, float]:
     cluster = subject.cluster
-    for name in (_WARMER, subject.name):
+    for name in (subject.warmer, subject.name):
         temperatures.wait_ready(cluster, name)
     subject.ask()
     cold, cpu, resident, cached = [], [], [], []

@@ -3,14 +3,38 @@
 #include "absl/strings/numbers.h"
 #include "base/status.h"
 #include "grpcpp/create_channel.h"
+#include "grpcpp/generic/generic_stub.h"
 #include "grpcpp/support/channel_arguments.h"
 #include "wire/grpc_log.h"
 
 namespace cenote::wire {
+namespace {
+
+// gRPC 1.51 runs callbacks on threads that the last channel to go ends and joins; when a callback itself drops that channel, a thread
+// joins itself and the process dies. So one channel that leads nowhere holds them for good: it makes a call that is over at once.
+void hold_callback_threads() {
+  struct Held {
+    std::shared_ptr<grpc::Channel> channel = grpc::CreateChannel("unix:/nonexistent", grpc::InsecureChannelCredentials());
+    grpc::GenericStub stub{channel};
+    grpc::ClientContext context;
+    grpc::ByteBuffer request;
+    grpc::ByteBuffer reply;
+  };
+  static Held* const held = [] {
+    auto* made = new Held;
+    made->context.set_deadline(std::chrono::system_clock::now());
+    made->stub.UnaryCall(&made->context, "/cenote.v1.None/None", grpc::StubOptions(), &made->request, &made->reply, [](const grpc::Status&) {});
+    return made;
+  }();
+  (void)held;
+}
+
+}  // namespace
 
 std::shared_ptr<grpc::Channel> open_channel(const std::string& address, const std::shared_ptr<grpc::ChannelCredentials>& credentials,
                                             const ChannelOptions& options) {
   quiet_grpc_log();
+  hold_callback_threads();
   grpc::ChannelArguments arguments;
   const auto ms = [](Duration d) { return static_cast<int>(d.us() / 1000); };
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, ms(kPingInterval));

@@ -4,6 +4,7 @@
 #include "base/status.h"
 #include "grpcpp/create_channel.h"
 #include "grpcpp/generic/generic_stub.h"
+#include "grpcpp/support/byte_buffer.h"
 #include "grpcpp/support/channel_arguments.h"
 #include "wire/grpc_log.h"
 
@@ -17,7 +18,8 @@ void hold_callback_threads() {
     std::shared_ptr<grpc::Channel> channel = grpc::CreateChannel("unix:/nonexistent", grpc::InsecureChannelCredentials());
     grpc::GenericStub stub{channel};
     grpc::ClientContext context;
-    grpc::ByteBuffer request;
+    grpc::Slice nothing;
+    grpc::ByteBuffer request{&nothing, 1};  // One without slices cannot be sent.
     grpc::ByteBuffer reply;
   };
   static Held* const held = [] {

@@ -111,7 +111,6 @@ def ports_wanted(settings: dict[str, Any]) -> list[tuple[str, str, int]]:
         wanted.append((server["name"], server["host"], server["port"]))
         wanted.append((f"{server['name']} (fabric)", server["host"], server["fabric_port"]))
     for agent in settings["agent"]:
-        wanted.append((agent["name"], agent["host"], agent["port"]))
         wanted += [(f"{agent['name']}/{device['name']}", agent["host"], device["port"]) for device in agent["device"]]
     return wanted
 

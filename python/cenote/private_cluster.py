@@ -29,7 +29,6 @@ def port_overrides(settings: dict[str, Any]) -> list[str]:
     keys += [f"router[{i}].port" for i in range(len(settings["router"]))]
     for i in range(len(settings["memory"])):
         keys += [f"memory[{i}].port", f"memory[{i}].fabric_port"]
-    keys += [f"agent[{i}].port" for i in range(len(settings["agent"]))]
     return [f"{key}={port}" for key, port in zip(keys, processes.free_ports(len(keys)), strict=True)]
 
 

@@ -68,10 +68,8 @@ DeviceSettings device_of(const Table& table) {
 AgentSettings agent_of(const Table& table) {
   AgentSettings agent{.name = table.text("name"),
                       .host = table.text("host"),
-                      .port = table.port("port"),
                       .cache_capacity_bytes = table.bytes("cache_capacity"),
                       .cache_directory = table.text("cache_directory"),
-                      .eviction = table.text("eviction"),
                       .reads_in_flight = table.count("reads_in_flight"),
                       .read_bytes = table.bytes("read_size"),
                       .read_timeout = table.duration("read_timeout"),

@@ -50,7 +50,6 @@ struct Check {
     const AgentSettings& agent = cluster.agents[index];
     const std::string path = str_cat("agent[", index, "].");
     name(path + "name", agent.name);
-    port(path + "port", agent.host, agent.port);
     if (agent.read_bytes % kChunkBytes != 0) {
       problem(path + "read_size",
               str_cat(format_bytes(agent.read_bytes), " is not a multiple of the chunk of ",

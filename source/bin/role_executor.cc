@@ -54,7 +54,8 @@ class ExecutorRole {
   ExecutorRole(const RoleContext& context, Place place)
       : context_(context), place_(place), mailbox_(kEventsMax),
         machine_({.name = context.name, .credits = place.device->credits, .queue_max = place.device->queue_max,
-                  .held_bytes_max = std::max<uint64_t>(4 * context.settings.payload_bytes_max, uint64_t{1} << 28)}) {}
+                  .held_bytes_max = std::max<uint64_t>(4 * context.settings.payload_bytes_max, uint64_t{1} << 28),
+                  .payload_bytes_max = context.settings.payload_bytes_max}) {}
   ~ExecutorRole() { stop(); }
 
   absl::Status run() {

@@ -38,6 +38,7 @@ struct ExecutorOptions {
   uint32_t credits = 4;              // For each session.
   uint32_t queue_max = 64;
   uint64_t held_bytes_max = 1ull << 30;
+  uint64_t payload_bytes_max = 256ull << 20;  // Of one reply; inputs are checked where they come in.
 };
 
 class Executor {
@@ -105,6 +106,7 @@ class Executor {
   bool attach(Instant now, executor::SessionId session, InferRequest& message, Requests::iterator request, Actions& actions);
   void queue(Instant now, Requests::iterator request, std::shared_ptr<InferRequest> message);
   void set_holder(Requests::iterator request, executor::SessionId session);
+  absl::Status check_reply(std::span<const Tensor> outputs) const;
   void finish(Instant now, Requests::iterator request, InferReply reply, Actions& actions);
   void fail(Instant now, Requests::iterator request, absl::Status status, Actions& actions);
   void remember(Instant now, const InferReply& reply);

@@ -218,12 +218,22 @@ void Executor::handle(Instant now, RunEnded& event, Actions& actions) {
   } else {
     reply.status = std::move(event.status);
   }
+  if (reply.status.ok()) reply.status = check_reply(event.outputs);
   if (r.cancelled) reply.status = absl::CancelledError("cancelled by the caller while it ran");
   if (reply.status.ok()) {
     reply.outputs = std::move(event.outputs);
     ++served_;
   }
   finish(now, request, std::move(reply), actions);
+}
+
+// Not kResourceExhausted: another executor would answer the same.
+absl::Status Executor::check_reply(std::span<const Tensor> outputs) const {
+  uint64_t bytes = 0;
+  for (const Tensor& output : outputs) bytes += output.bytes.size();
+  if (bytes <= options_.payload_bytes_max) return absl::OkStatus();
+  return absl::FailedPreconditionError(str_cat(options_.name, ": outputs of ", format_bytes(bytes), ", limits.payload_max is ",
+                                               format_bytes(options_.payload_bytes_max), ": ask with a smaller batch, or raise it"));
 }
 
 // Replies to the caller, frees the slot at its holder, forgets.

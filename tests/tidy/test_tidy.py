@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tidy import dependencies, edges, shape, words
+from tidy import dependencies, edges, settings_read, shape, words
 from tidy.tree import ROOT, Tree, Violation
 
 RULES: list[Callable[[Tree], list[Violation]]] = [
@@ -25,6 +25,7 @@ RULES: list[Callable[[Tree], list[Violation]]] = [
     shape.check_functions,
     dependencies.check_imports,
     dependencies.check_explained,
+    settings_read.check_settings_read,
 ]
 
 

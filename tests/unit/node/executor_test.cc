@@ -68,7 +68,7 @@ class ExecutorTest : public testing::Test {
     return Readiness::kNone;
   }
 
-  Executor executor_{{.name = "agent-0/host:0", .credits = 4, .queue_max = 5, .held_bytes_max = 1000}};
+  Executor executor_{{.name = "agent-0/host:0", .credits = 4, .queue_max = 5, .held_bytes_max = 1000, .payload_bytes_max = 2000}};
   Instant now_{1'000'000'000};
 };
 
@@ -263,6 +263,18 @@ TEST_F(ExecutorTest, without_any_room_a_request_is_sent_elsewhere) {
   const auto replies = of<SendReply>(step({RevisionOpened{digest(1), absl::ResourceExhaustedError("model of 4 GiB, device of 1 GiB")}}));
   ASSERT_EQ(replies.size(), 1u);
   EXPECT_EQ(replies[0].reply.status.code(), absl::StatusCode::kUnavailable);
+}
+
+TEST_F(ExecutorTest, a_reply_larger_than_a_payload_may_be_is_refused_and_not_tried_elsewhere) {
+  open();
+  step({request(1)});
+  step({ended(1, absl::OkStatus(), 2000)});
+  step({request(2)});
+  const auto replies = of<SendReply>(step({ended(2, absl::OkStatus(), 2004)}));
+  ASSERT_EQ(replies.size(), 1u);
+  EXPECT_EQ(replies[0].reply.status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(replies[0].reply.status.message()), HasSubstr("limits.payload_max"));
+  EXPECT_TRUE(replies[0].reply.outputs.empty());
 }
 
 TEST_F(ExecutorTest, eviction_waits_for_the_run_and_then_closes) {

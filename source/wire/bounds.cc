@@ -23,6 +23,7 @@ absl::StatusOr<Digest> digest_of(std::string_view field, std::string_view bytes,
     return absl::InvalidArgumentError(str_cat(field, ": ", bytes.size(), " bytes, a digest has 32"));
   }
   std::memcpy(digest.bytes.data(), bytes.data(), bytes.size());
+  if (digest.empty() && !may_be_empty) return absl::InvalidArgumentError(str_cat(field, ": 32 zero bytes, which stand for no digest"));
   return digest;
 }
 

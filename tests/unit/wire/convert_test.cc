@@ -172,6 +172,9 @@ TEST(Hostile, a_ticket_request_may_leave_its_bytes_behind_but_not_ask_for_more_t
 
 TEST(Hostile, digests_and_durations_outside_their_bounds_are_refused) {
   expect_refused(bad_infer([](auto& p) { p.set_revision("short"); }), "revision: 5 bytes");
+  v1::ExecutorUp release;
+  release.mutable_release()->set_revision(std::string(32, '\0'));
+  expect_refused(release, "released revision: 32 zero bytes");
   expect_refused(bad_infer([](auto& p) { p.set_budget_us(-1); }), "budget");
   expect_refused(bad_infer([](auto& p) { p.set_budget_us(INT64_MAX); }), "budget");
   expect_refused(bad_infer([](auto& p) { p.set_model(std::string(600, 'm')); }), "model");

@@ -1,8 +1,9 @@
 # Compiler, linker and sanitizer flags shared by every target. Assertions stay on in every build type.
 find_program(CENOTE_CCACHE ccache)
 if(CENOTE_CCACHE)
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${CENOTE_CCACHE})
-  set(CMAKE_C_COMPILER_LAUNCHER ${CENOTE_CCACHE})
+  # Paths relative to the checkout and no folder in the hash: every checkout and preset profits from the others.
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1 ${CENOTE_CCACHE})
+  set(CMAKE_C_COMPILER_LAUNCHER ${CMAKE_CXX_COMPILER_LAUNCHER})
 endif()
 
 find_program(CENOTE_MOLD mold)

@@ -10,17 +10,19 @@
 #include <sstream>
 #include <string>
 
+#include "folders.h"
+
 namespace cenote {
 
 inline std::string read_golden(const std::string& name) {
   std::ostringstream bytes;
-  bytes << std::ifstream(std::string(CENOTE_TEST_DATA) + "/" + name, std::ios::binary).rdbuf();
+  bytes << std::ifstream(test_data(name), std::ios::binary).rdbuf();
   return bytes.str();
 }
 
 inline void expect_golden(const std::string& name, const std::string& actual) {
   if (std::getenv("UPDATE_GOLDEN") != nullptr) {
-    std::ofstream(std::string(CENOTE_TEST_DATA) + "/" + name, std::ios::binary) << actual;
+    std::ofstream(test_data(name), std::ios::binary) << actual;
   }
   EXPECT_TRUE(read_golden(name) == actual)
       << "tests/data/" << name << " differs from what this code writes (" << actual.size() << " bytes)";

@@ -9,6 +9,8 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "folders.h"
+
 namespace cenote {
 namespace {
 
@@ -18,7 +20,7 @@ using testing::HasSubstr;
 const std::map<std::string, std::string> kHome = {{"HOME", "/home/someone"}};
 
 std::string shipped(const char* name) {
-  return std::string(CENOTE_SETTINGS_DIRECTORY) + "/" + name;
+  return settings_folder() + "/" + name;
 }
 
 std::vector<std::string> problems_with(const std::vector<std::string>& overrides) {

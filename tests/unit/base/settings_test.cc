@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "base/settings_schema.h"
+#include "folders.h"
 
 namespace cenote {
 namespace {
@@ -173,7 +174,7 @@ TEST(SettingsSchema, every_key_is_described_and_has_an_example) {
 }
 
 TEST(SettingsSchema, the_reference_page_is_the_one_the_schema_makes) {
-  const std::string path = std::string(CENOTE_SETTINGS_DIRECTORY) + "/REFERENCE.md";
+  const std::string path = settings_folder() + "/REFERENCE.md";
   if (std::getenv("UPDATE_GOLDEN") != nullptr) std::ofstream(path) << settings_reference();
   std::ostringstream page;
   page << std::ifstream(path).rdbuf();

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "base/cluster_settings.h"
+#include "folders.h"
 #include "message/infer.h"
 #include "message/member.h"
 
@@ -36,7 +37,7 @@ TEST(Tensor, dtypes_survive_their_names) {
 }
 
 TEST(Limits, settings_cannot_ask_for_more_payload_than_a_message_holds) {
-  const std::string file = std::string(CENOTE_SETTINGS_DIRECTORY) + "/local.toml";
+  const std::string file = settings_folder() + "/local.toml";
   const std::map<std::string, std::string> home = {{"HOME", "/h"}};
   const auto most =
       load_cluster_settings(file, {"limits.payload_max=" + std::to_string(kPayloadBytesMax)}, home);

@@ -138,14 +138,6 @@ int main_of(int argc, char** argv) {
 }  // namespace cenote
 
 int main(int argc, char** argv) {
-  // OpenMP's threads spin after each loop by default and collapse as soon as anything shares a core. Read by its library at load
-  // time, before main: so set it and start anew.
-  if (argc > 1 && std::string_view(argv[1]) == "executor" && std::getenv("OMP_WAIT_POLICY") == nullptr) {
-    ::setenv("OMP_WAIT_POLICY", "passive", 1);
-    ::execv("/proc/self/exe", argv);
-    std::perror("cenoted executor: exec");
-    return 1;
-  }
   std::signal(SIGPIPE, SIG_IGN);
   return cenote::main_of(argc, argv);
 }

@@ -57,7 +57,7 @@ absl::StatusOr<std::unique_ptr<ExecutorDevice>> ExecutorDevice::start(const Clus
   out->want_ = std::move(want);
   CENOTE_ASSIGN_OR_RETURN(out->device_, device::open_device({.name = device.name, .memory_bytes = device.memory_bytes,
                                                              .copy_gb_per_s = device.copy_gb_per_s, .copy_latency = device.copy_latency}));
-  CENOTE_ASSIGN_OR_RETURN(out->engine_, execute::open_torch_engine({.threads = static_cast<int>(device.threads)}));
+  CENOTE_ASSIGN_OR_RETURN(out->engine_, execute::open_engine({.threads = static_cast<int>(device.threads)}));
   out->preparer_ = std::make_unique<Worker>();
   out->computer_ = std::make_unique<Worker>();
   return out;

@@ -56,8 +56,6 @@ struct EngineOptions {
 };
 
 // One per process: sets libtorch's thread count. While a gate's transfers go on, runs leave one core to them.
-// The process must have been started with OMP_WAIT_POLICY=passive in its environment (the OpenMP library reads it before main):
-// threads that spin between operators take the cores of whoever shares them.
 class Engine {
  public:
   virtual ~Engine() = default;
@@ -66,6 +64,11 @@ class Engine {
   // manifest disagree, or an operator would write a tensor that the manifest does not mark as mutated.
   virtual absl::StatusOr<std::unique_ptr<Model>> load(const Manifest& manifest, device::DeviceSpan weights) = 0;
 };
-absl::StatusOr<std::unique_ptr<Engine>> open_torch_engine(const EngineOptions& options);
+
+// Opens the plug-in cenote_torch.so, which brings libtorch into the process for good. `path` empty: lib/ beside the program's bin/.
+// kNotFound: no such file; kFailedPrecondition: it, or a library it needs, does not load, or it is another version's.
+// Not thread-safe before the first one returned: sets OMP_WAIT_POLICY=passive in the environment unless it is set, which libtorch's
+// OpenMP library reads as it is loaded. (Threads that spin between operators take the cores of whoever shares them.)
+absl::StatusOr<std::unique_ptr<Engine>> open_engine(const EngineOptions& options, const std::string& path = "");
 
 }  // namespace cenote::execute

@@ -5,7 +5,7 @@
 #include <thread>
 
 #include "base/status.h"
-#include "execute/model.h"
+#include "execute/torch/engine.h"
 #include "execute/torch/failures.h"
 #include "execute/torch/program.h"
 #include "execute/torch/torch_model.h"

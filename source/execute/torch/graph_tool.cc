@@ -22,7 +22,7 @@
 #include "base/status.h"
 #include "base/text.h"
 #include "catalog/graph.h"
-#include "execute/model.h"
+#include "execute/torch/engine.h"
 #include "execute/torch/graph_folder.h"
 
 namespace cenote::execute {

@@ -8,9 +8,10 @@
 #include <vector>
 
 #include "ATen/core/Tensor.h"
-#include "execute/model.h"
+#include "execute/torch/engine.h"
 #include "execute/torch/graph_folder.h"
 #include "execute/torch/tensors.h"
+#include "folders.h"
 #include "gtest/gtest.h"
 
 namespace cenote::execute {
@@ -20,7 +21,7 @@ class ExportedModel {
   static constexpr int kThreads = 2;
 
   // `poison`: the weights are left as bytes 0xff (NaN, -1) instead of being put in place.
-  explicit ExportedModel(const std::string& name, bool poison = false) : stem_(CENOTE_TEST_DATA "/graphs/" + name) {
+  explicit ExportedModel(const std::string& name, bool poison = false) : stem_(test_data("graphs/" + name)) {
     auto folder = read_graph_folder(stem_);
     EXPECT_TRUE(folder.ok()) << folder.status();
     folder_ = *std::move(folder);

@@ -13,7 +13,7 @@ namespace {
 std::vector<int> batches(const std::string& name) {
   std::vector<int> found;
   for (int batch = 1; batch <= 5; ++batch) {
-    if (std::filesystem::exists(CENOTE_TEST_DATA "/graphs/" + name + "/inputs" + std::to_string(batch) + ".json")) {
+    if (std::filesystem::exists(test_data("graphs/" + name) + "/inputs" + std::to_string(batch) + ".json")) {
       found.push_back(batch);
     }
   }
@@ -22,7 +22,7 @@ std::vector<int> batches(const std::string& name) {
 
 std::vector<std::string> models() {
   std::set<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(CENOTE_TEST_DATA "/graphs")) {
+  for (const auto& entry : std::filesystem::directory_iterator(test_data("graphs"))) {
     if (std::filesystem::exists(entry.path() / "model.json")) names.insert(entry.path().filename());
   }
   return {names.begin(), names.end()};

@@ -25,6 +25,8 @@ namespace {
 
 using node::router::LinkId;
 using node::router::SessionId;
+// A request has kInlinePayloadBytesMax of payload and the heads of its tensors; replies may be large.
+constexpr int kRequestBytesMax = 2 << 20;
 struct ControllerUp {};
 using Event = std::variant<node::router::Event, ControllerUp, Directive>;
 
@@ -51,7 +53,9 @@ class RouterRole {
     service_ = wire::InferenceService::create({.opened = [this](SessionId s) { post(node::router::SessionOpened{s}); },
                                                .arrived = [this](SessionId s, wire::InferUp up) { arrived(s, std::move(up)); },
                                                .closed = [this](SessionId s) { post(node::router::SessionClosed{s}); }});
-    CENOTE_ASSIGN_OR_RETURN(server_, wire::Server::start({.host = settings_.host, .port = settings_.port},
+    CENOTE_ASSIGN_OR_RETURN(server_, wire::Server::start({.host = settings_.host, .port = settings_.port,
+                                                          .message_bytes_max = wire::kPayloadMessageBytesMax,
+                                                          .receive_bytes_max = kRequestBytesMax},
                                                          wire::server_credentials(identity_), {service_->service()}));
     const ControllerSettings& controller = context_.settings.controller;
     link_ = wire::ControllerLink::open({.address = wire::format_address(controller.host, controller.port), .identity = identity_},

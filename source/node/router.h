@@ -64,6 +64,7 @@ class Router {
   // A name that the view does not know waits so long for a newer one: a deploy that has just returned may be ahead of it.
   static constexpr Duration kUnknownNameWait = Duration::from_ms(500);
   static constexpr Duration kTicketLife = Duration::from_seconds(10);   // To begin streaming; at most the deadline.
+  static constexpr uint32_t kRefusalHeadroom = 1024;
   static constexpr Duration kConnectRetryMin = Duration::from_ms(50);
   static constexpr Duration kConnectRetryMax = Duration::from_ms(1'000);
 
@@ -122,6 +123,8 @@ class Router {
   void dispatch(Instant now, Actions& actions);
   bool dispatch_one(Instant now, Requests::iterator request, Actions& actions);
   void resolve_waiting(Instant now, Actions& actions);
+  // More than there is room for: who asks for too much is told so, not silently slowed down.
+  uint32_t session_credits() const { return options_.queue_max + options_.outstanding_max + kRefusalHeadroom; }
   size_t waiting_answer() const { return requests_.size() - reserved_; }
 
   // router_view.cc

@@ -51,7 +51,7 @@ RouterCounts Router::counts() const {
 
 void Router::handle(Instant, SessionOpened& event, Actions& actions) {
   sessions_.try_emplace(event.session);
-  actions.push_back(Announce{event.session, options_.queue_max, draining_});
+  actions.push_back(Announce{event.session, session_credits(), draining_});
 }
 
 // Its caller is gone or will ask again elsewhere: nothing is answered. Slots that he has tickets for stay his.
@@ -71,7 +71,7 @@ void Router::handle(Instant, SessionClosed& event, Actions& actions) {
 void Router::handle(Instant, DrainBegan&, Actions& actions) {
   if (draining_) return;
   draining_ = true;
-  for (const auto& [session, requests] : sessions_) actions.push_back(Announce{session, options_.queue_max, true});
+  for (const auto& [session, requests] : sessions_) actions.push_back(Announce{session, session_credits(), true});
 }
 
 void Router::handle(Instant now, RequestArrived& event, Actions& actions) {

@@ -124,7 +124,12 @@ class Link final : public ControllerLink {
 
   void ended(absl::Status why) {
     if (why.ok()) why = absl::UnavailableError("controller at " + options_.address + " ended the stream");
-    events_.on_disconnected(std::move(why));
+    bool stopping = false;
+    {
+      const std::lock_guard lock(mutex_);
+      stopping = stopping_;
+    }
+    if (!stopping) events_.on_disconnected(std::move(why));
     const std::lock_guard lock(mutex_);
     closed_ = true;
     changed_.notify_all();

@@ -28,7 +28,7 @@ struct ControllerLinkOptions {
 struct ControllerLinkEvents {
   std::function<void()> on_connected;
   std::function<void(Directive)> on_directive;
-  std::function<void(absl::Status)> on_disconnected;  // It tries again by itself, after Refused too.
+  std::function<void(absl::Status)> on_disconnected;  // It tries again by itself, after Refused too. Not for its own end.
 };
 
 class ControllerLink {

@@ -19,6 +19,7 @@ struct ServerOptions {
   uint16_t port = 0;                // 0: chosen by the system.
   std::string unix_path;            // Instead of host and port; a stale socket file is replaced.
   int message_bytes_max = kControlMessageBytesMax;
+  int receive_bytes_max = 0;        // Where less comes than goes; 0: the same.
 };
 
 // Owns the listening socket and the calls. The services must outlive it.

@@ -54,12 +54,15 @@ def _torchvision(name: str, **arguments: object) -> Callable[[int], torch.nn.Mod
 
 
 class _Hidden(torch.nn.Module):
+    """Positions and types are computed: left to BertModel, they are buffers, equal for every seed."""
+
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
-        return self.model(input_ids=input_ids).last_hidden_state
+        positions = torch.arange(input_ids.shape[1]).unsqueeze(0)
+        return self.model(input_ids=input_ids, position_ids=positions, token_type_ids=torch.zeros_like(input_ids)).last_hidden_state
 
 
 class _Logits(torch.nn.Module):
@@ -117,7 +120,7 @@ def make(name: str, seed: int = 0, batch: int = 1, length: int | None = None) ->
     generator = torch.Generator().manual_seed(seed)
     if preset.images:
         inputs = (torch.randn(batch, 3, preset.images, preset.images, generator=generator),)
-        images = dict(sources.IMAGENET_IMAGES, size=preset.images, resize=round(preset.images / 0.875))
+        images = dict(sources.IMAGENET_IMAGES, size=preset.images, resize=round(preset.images / 0.875), seed=seed)
         files = {"preprocess.json": json.dumps(images).encode()}
     else:
         inputs = (torch.randint(0, preset.vocabulary, (batch, length or preset.length), generator=generator),)

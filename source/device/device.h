@@ -43,7 +43,7 @@ class Device {
   virtual std::string name() const = 0;  // "host:0", "emulated:1", "cuda:0"
   // True: computes directly on host memory, so weights are mapped, not copied; reserve() is then kUnimplemented.
   virtual bool maps_host_memory() const = 0;
-  // Device memory for one revision, given back by release(). kResourceExhausted says how much is free.
+  // Device memory for one revision, given back by release(). kResourceExhausted says how much is free; kOutOfRange: more than the device has.
   virtual absl::StatusOr<DeviceSpan> reserve(uint64_t size_bytes) = 0;
   virtual void release(DeviceSpan span) = 0;
   virtual DeviceUsage usage() const = 0;

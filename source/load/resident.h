@@ -48,7 +48,8 @@ struct LoadStats {
 class ResidentRevision {
  public:
   // `acquired` must be ok. The view and the device must outlive the object. Errors: acquired.status; kDataLoss (manifest and
-  // extents disagree); kInvalidArgument (manifest); kResourceExhausted (device memory, says how much is free).
+  // extents disagree); kInvalidArgument (manifest); kResourceExhausted, kOutOfRange
+  // (device memory: as Device::reserve()).
   static absl::StatusOr<std::unique_ptr<ResidentRevision>> map(const Digest& revision, const Acquired& acquired,
                                                                cache::CacheView& view, device::Device& device,
                                                                const LoadOptions& options, WantCallback want);

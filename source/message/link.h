@@ -45,7 +45,7 @@ struct Attached {
 };
 struct Acquired {
   uint64_t ticket = 0;
-  absl::Status status;
+  absl::Status status;                // kResourceExhausted: no room now; kOutOfRange: never; kCancelled: not to be prefetched.
   uint64_t manifest_bytes = 0;
   std::vector<CacheExtent> manifest;
   std::vector<CacheExtent> weights;   // In the order of RevisionRecord::blocks.

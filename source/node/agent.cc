@@ -108,6 +108,7 @@ void Agent::on(DrainBegan&) {
 void Agent::evict(Revision& revision) {
   revision.evicting = true;
   for (const StreamId stream : revision.holders) tell(stream, EvictRevision{revision.record.digest});
+  refuse(revision, absl::CancelledError(str_cat(revision.record.name, " is being evicted")), false);  // Requests get it anew.
   settle(revision);
 }
 

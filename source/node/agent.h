@@ -117,6 +117,7 @@ class Agent {
   void watch_executors();
   void tell_prefetch(size_t device);
   std::optional<size_t> device_of(agent::StreamId stream) const;
+  bool prefetches(agent::StreamId stream, const Digest& revision) const;
   // agent_revisions.cc
   void on(agent::ManifestChecked& event);
   void on(agent::FetchEnded& event);

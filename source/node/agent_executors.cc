@@ -15,6 +15,12 @@ std::optional<size_t> Agent::device_of(StreamId stream) const {
   return std::nullopt;
 }
 
+bool Agent::prefetches(StreamId stream, const Digest& revision) const {
+  const auto device = device_of(stream);
+  const auto found = device ? prefetch_.find(options_.devices[*device]) : prefetch_.end();
+  return found != prefetch_.end() && std::find(found->second.begin(), found->second.end(), revision) != found->second.end();
+}
+
 void Agent::on_report(StreamId stream, const ExecutorReport& report) {
   auto device = device_of(stream);
   if (!device) {

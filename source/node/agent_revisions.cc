@@ -53,6 +53,12 @@ void Agent::on_acquire(StreamId stream, const Acquire& acquire) {
                                                         unknown_.size(), " unknown revisions are waited for, the limit"))});
     return;
   }
+  if (known && !acquire.urgent && !found->second.holders.contains(stream) && !prefetches(stream, acquire.revision)) {
+    // Asked for before the executor heard that it is not to be prefetched any more.
+    tell(stream, Acquired{.ticket = acquire.ticket,
+                          .status = absl::CancelledError(str_cat(found->second.record.name, " is not to be prefetched"))});
+    return;
+  }
   std::vector<Pending>& waiting = known ? found->second.pending : unknown_[acquire.revision];
   if (waiting.size() >= kPendingMax) {
     tell(stream, Acquired{.ticket = acquire.ticket, .status = absl::ResourceExhaustedError(str_cat(
@@ -140,8 +146,9 @@ bool Agent::place(Revision& revision) {
     revision.phase = Phase::kIdle;
     return true;
   }
-  const absl::Status named = annotate(status, revision.record.name);
-  refuse(revision, named, shortage == 0);  // Urgent ones wait for room, if that can help.
+  const bool never = shortage == 0;
+  const absl::Status named = annotate(never ? absl::OutOfRangeError(status.message()) : status, revision.record.name);
+  refuse(revision, named, never);  // Urgent ones wait for room, if that can help.
   if (!revision.pending.empty()) make_room(revision, shortage);
   return false;
 }

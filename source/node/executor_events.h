@@ -25,6 +25,7 @@ struct DrainBegan {};
 struct PrefetchChanged { std::vector<Digest> revisions; };        // Have these ready; complete, in order of preference.
 struct EvictAsked { Digest revision; };
 // Answers OpenRevision. Ok: it can run, waiting at its gate for what has not arrived. `all_cached`: nothing had to be fetched.
+// kResourceExhausted: closing others may make room; kOutOfRange: it can never fit; kCancelled: it is not to be prefetched any more.
 struct RevisionOpened { Digest revision; absl::Status status; bool all_cached = false; };
 // Weights arrived, were mapped or copied, or cannot be had (kFailed, with status). From the role, when it changes.
 struct ReadinessChanged { Digest revision; Readiness readiness = Readiness::kNone; absl::Status status; };

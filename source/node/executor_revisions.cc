@@ -33,6 +33,7 @@ void Executor::handle(Instant now, RevisionOpened& event, Actions& actions) {
   if (!event.status.ok()) {
     const bool urgent = revision.urgent;
     revisions_.erase(entry);  // The role holds nothing of what it could not open.
+    if (event.status.code() == absl::StatusCode::kCancelled) return;  // A prefetch called off; whoever waits with a request opens it anew.
     if (event.status.code() == absl::StatusCode::kResourceExhausted) {
       waits_for_room_.insert(event.revision);
       if (make_room(event.revision, urgent, actions)) return;
@@ -95,11 +96,16 @@ void Executor::note_failure(Instant now, const Digest& revision, const absl::Sta
 }
 
 void Executor::fail_waiting(Instant now, const Digest& revision, const absl::Status& status, Actions& actions) {
-  // Other executors may well have the bytes or the room: say so in the code that routers retry on.
+  // Other executors may well have the bytes or the room: say so in the codes that routers try elsewhere on. Bytes may come back, so
+  // callers ask again until their deadline; where no executor has room, that is their answer.
   const absl::StatusCode code = status.code();
-  const bool elsewhere = code == absl::StatusCode::kDataLoss || code == absl::StatusCode::kDeadlineExceeded ||
-                         code == absl::StatusCode::kResourceExhausted || code == absl::StatusCode::kUnavailable;
-  const absl::Status said = annotate(elsewhere ? absl::UnavailableError(status.message()) : status, options_.name);
+  const bool bytes = code == absl::StatusCode::kDataLoss || code == absl::StatusCode::kDeadlineExceeded ||
+                     code == absl::StatusCode::kUnavailable;
+  const bool room = code == absl::StatusCode::kResourceExhausted || code == absl::StatusCode::kOutOfRange;
+  const absl::Status said = annotate(bytes  ? absl::UnavailableError(status.message())
+                                     : room ? absl::ResourceExhaustedError(status.message())
+                                            : status,
+                                     options_.name);
   std::vector<RequestId> waiting;
   for (const auto& [sequence, id] : queue_) {
     if (requests_.at(id).revision == revision) waiting.push_back(id);

@@ -32,9 +32,13 @@ EmulatedArena::~EmulatedArena() { munmap(base_, mapped_bytes_); }
 
 absl::StatusOr<DeviceSpan> EmulatedArena::take(uint64_t size_bytes) {
   if (size_bytes == 0) return absl::InvalidArgumentError("a reservation of 0 bytes");
+  if (size_bytes > size_bytes_) {
+    return absl::OutOfRangeError(str_cat(format_bytes(size_bytes), " of device memory asked, the device has ", format_bytes(size_bytes_),
+                                         "; raise agent.device.memory"));
+  }
   const std::lock_guard lock(mutex_);
   uint64_t longest = 0;
-  const uint64_t wanted = size_bytes > size_bytes_ ? UINT64_MAX : round_up(size_bytes, kAlignBytes);
+  const uint64_t wanted = round_up(size_bytes, kAlignBytes);
   for (auto run = free_.begin(); run != free_.end(); ++run) {
     longest = std::max(longest, run->second);
     if (run->second < wanted) continue;

@@ -22,7 +22,7 @@ class EmulatedArena {
   EmulatedArena(const EmulatedArena&) = delete;
   EmulatedArena& operator=(const EmulatedArena&) = delete;
 
-  // kInvalidArgument: 0 bytes. kResourceExhausted: names what is asked, free and the longest free run.
+  // kInvalidArgument: 0 bytes. kOutOfRange: more than the arena has. kResourceExhausted: names what is asked, free and the longest free run.
   absl::StatusOr<DeviceSpan> take(uint64_t size_bytes);
   // Gives the pages back to the host too. CENOTE_CHECKs that the span was taken.
   void give(DeviceSpan span);

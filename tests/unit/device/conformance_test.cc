@@ -99,8 +99,14 @@ TEST_P(DeviceConformance, reserving_says_what_is_free_or_that_mapping_is_meant) 
     EXPECT_EQ(span.status().code(), absl::StatusCode::kUnimplemented);
     EXPECT_EQ(device_->usage().capacity_bytes, 0u);
   } else {
-    EXPECT_EQ(span.status().code(), absl::StatusCode::kResourceExhausted);
-    EXPECT_THAT(std::string(span.status().message()), testing::HasSubstr("16.0 MiB free"));
+    EXPECT_EQ(span.status().code(), absl::StatusCode::kOutOfRange);
+    EXPECT_THAT(std::string(span.status().message()), testing::HasSubstr("the device has 16.0 MiB"));
+    const auto most = device_->reserve(12ull << 20);
+    ASSERT_TRUE(most.ok());
+    const auto more = device_->reserve(12ull << 20);
+    EXPECT_EQ(more.status().code(), absl::StatusCode::kResourceExhausted);
+    EXPECT_THAT(std::string(more.status().message()), testing::HasSubstr("4.0 MiB of 16.0 MiB free"));
+    device_->release(*most);
   }
 }
 

@@ -103,7 +103,7 @@ TEST(Agent, a_model_larger_than_the_cache_is_refused_with_both_sizes) {
   w.acquire(7, 1, 1);
   const auto acquired = w.take<Acquired>(7);
   ASSERT_EQ(acquired.size(), 1u);
-  EXPECT_EQ(acquired[0].status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(acquired[0].status.code(), absl::StatusCode::kOutOfRange);
   EXPECT_THAT(std::string(acquired[0].status.message()), testing::AllOf(testing::HasSubstr("model-1"), testing::HasSubstr("4.0 MiB"), testing::HasSubstr("cache_capacity")));
 }
 
@@ -169,6 +169,25 @@ TEST(Agent, an_evicted_revision_leaves_when_its_holders_let_go) {
   w.acquire(7, 2, 1);  // And comes back when asked for.
   w.settle();
   EXPECT_EQ(w.take<Acquired>(7).at(1).cached_bytes, 0u);
+}
+
+TEST(Agent, a_prefetch_that_is_under_way_when_its_revision_is_evicted_is_called_off_and_a_request_is_not) {
+  World w;
+  w.assign({model(1, 0, 3)});
+  w.attach(7, 0);
+  w.attach(8, 1);
+  w.acquire(7, 1, 1, false);
+  ASSERT_EQ(w.jobs.size(), 1u);
+  w.assign({model(1, 0, 3)}, {digest_of(1)});
+  EXPECT_EQ(w.take<Acquired>(7).at(0).status.code(), absl::StatusCode::kCancelled);
+  w.acquire(7, 2, 1, false);  // Sent before it heard of that.
+  EXPECT_EQ(w.take<Acquired>(7).at(0).status.code(), absl::StatusCode::kCancelled);
+  w.settle();
+  EXPECT_TRUE(w.jobs.empty());
+  EXPECT_EQ(w.agent.counts().cache_used_bytes, 0u);
+  w.acquire(8, 3, 1);
+  w.settle();
+  EXPECT_TRUE(w.take<Acquired>(8).at(0).status.ok());
 }
 
 TEST(Agent, an_eviction_is_carried_out_once_per_version) {

@@ -65,6 +65,9 @@ class World {
     Assignment assignment{.version = ++version, .revisions = records, .evict = std::move(evict)};
     for (const RevisionRecord& record : records) {
       models[record.digest] = record;
+      if (std::find(assignment.evict.begin(), assignment.evict.end(), record.digest) == assignment.evict.end()) {
+        for (const char* device : {"host:0", "host:1"}) assignment.prefetch[device].push_back(record.digest);
+      }
       for (const BlockRef& ref : record.blocks) assignment.replicas[ref.id] = {"m0", "m1"};
       for (const BlockRef& ref : record.manifest_blocks) assignment.replicas[ref.id] = {"m1"};
     }

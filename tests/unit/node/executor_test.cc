@@ -258,11 +258,32 @@ TEST_F(ExecutorTest, an_assignment_never_pushes_out_another_assigned_revision) {
   EXPECT_EQ(readiness(1), Readiness::kMapped);
 }
 
-TEST_F(ExecutorTest, without_any_room_a_request_is_sent_elsewhere) {
+TEST_F(ExecutorTest, without_any_room_a_request_is_refused_so_that_it_is_tried_elsewhere) {
   step({request(1)});
-  const auto replies = of<SendReply>(step({RevisionOpened{digest(1), absl::ResourceExhaustedError("model of 4 GiB, device of 1 GiB")}}));
+  const auto replies = of<SendReply>(step({RevisionOpened{digest(1), absl::ResourceExhaustedError("0 B free")}}));
   ASSERT_EQ(replies.size(), 1u);
-  EXPECT_EQ(replies[0].reply.status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(replies[0].reply.status.code(), absl::StatusCode::kResourceExhausted);
+}
+
+TEST_F(ExecutorTest, a_revision_that_can_never_fit_closes_no_other) {
+  open(1);
+  step({request(2, 2)});
+  const auto actions = step({RevisionOpened{digest(2), absl::OutOfRangeError("model of 4 GiB, device of 1 GiB")}});
+  EXPECT_TRUE(of<CloseRevision>(actions).empty());
+  const auto replies = of<SendReply>(actions);
+  ASSERT_EQ(replies.size(), 1u);
+  EXPECT_EQ(replies[0].reply.status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(readiness(2), Readiness::kFailed);
+}
+
+TEST_F(ExecutorTest, a_prefetch_that_is_called_off_is_no_failure_and_a_request_opens_the_revision_anew) {
+  step({PrefetchChanged{{digest(1)}}});
+  step({request(1)});
+  step({PrefetchChanged{}});
+  const auto actions = step({RevisionOpened{digest(1), absl::CancelledError("evicted")}});
+  EXPECT_TRUE(of<SendReply>(actions).empty());
+  ASSERT_EQ(of<OpenRevision>(actions).size(), 1u);
+  EXPECT_TRUE(of<OpenRevision>(actions)[0].urgent);
 }
 
 TEST_F(ExecutorTest, a_reply_larger_than_a_payload_may_be_is_refused_and_not_tried_elsewhere) {

@@ -72,7 +72,9 @@ def run(arguments: list[str]) -> int:
 
 def main() -> None:
     signal.signal(signal.SIGTERM, _on_terminate)
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # All is done and said: Ctrl-C while Python ends must not change the exit code.
+    sys.exit(code)
 
 
 if __name__ == "__main__":

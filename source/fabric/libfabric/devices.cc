@@ -11,7 +11,7 @@
 #include "absl/strings/str_format.h"
 #include "base/status.h"
 #include "fabric/libfabric/handles.h"
-#include "fabric/libfabric/provider.h"
+#include "fabric/libfabric/library.h"
 
 namespace cenote::fabric {
 namespace {
@@ -81,7 +81,7 @@ absl::StatusOr<VerbsDevice> describe_device(ibv_device* device) {
 }  // namespace
 
 std::vector<ProviderInfo> list_providers() {
-  prepare_environment();
+  if (!load_libfabric().ok()) return {};
   const Info hints(fi_allocinfo());
   CENOTE_CHECK(hints != nullptr);
   hints->ep_attr->type = FI_EP_RDM;

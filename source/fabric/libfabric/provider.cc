@@ -1,14 +1,13 @@
 #include "fabric/libfabric/provider.h"
 
-#include <cstdlib>
 #include <cstring>
-#include <mutex>
 #include <vector>
 
 #include "absl/strings/str_join.h"
 #include "base/status.h"
 #include "fabric/libfabric/devices.h"
 #include "fabric/libfabric/errors.h"
+#include "fabric/libfabric/library.h"
 
 namespace cenote::fabric {
 namespace {
@@ -69,27 +68,10 @@ absl::StatusOr<ProviderChoice> open_provider(const std::string& name, const Tran
 
 }  // namespace
 
-void prepare_environment() {
-  static std::once_flag once;
-  std::call_once(once, [] {
-    // The verbs cache of registrations keeps revoked regions readable and read-only ones writable.
-    setenv("FI_MR_CACHE_MAX_COUNT", "0", 0);
-    // ofi_rxm sizes its queues by this times the depth for one peer; the default of 256 exceeds what soft RoCE offers.
-    setenv("FI_UNIVERSE_SIZE", "32", 0);
-    // ofi_rxm keeps 16 KiB bounce buffers for messages, about 85 MiB of them per endpoint. We send no messages. Its eager limit
-    // must equal the buffer's size over verbs; over tcp it can be asked to leave itself out.
-    setenv("FI_OFI_RXM_BUFFER_SIZE", "512", 0);
-    setenv("FI_OFI_RXM_EAGER_LIMIT", "512", 0);
-    setenv("FI_OFI_RXM_TX_SIZE", std::to_string(kOperationsPerEndpointMax).c_str(), 0);
-    setenv("FI_OFI_RXM_RX_SIZE", "64", 0);
-    setenv("FI_OFI_RXM_ENABLE_PASSTHRU", "1", 0);
-  });
-}
-
 bool uses_ip_address(const std::string& provider) { return provider != "shm" && provider != "efa"; }
 
 absl::StatusOr<ProviderChoice> choose_provider(const TransportOptions& options) {
-  prepare_environment();
+  CENOTE_RETURN_IF_ERROR(load_libfabric());
   std::vector<std::string> wanted = {"efa", "verbs;ofi_rxm", "tcp;ofi_rxm"};
   if (!options.provider.empty()) wanted = {full_name(options.provider)};
   for (const std::string& name : wanted) {

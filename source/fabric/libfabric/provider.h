@@ -9,10 +9,6 @@
 
 namespace cenote::fabric {
 
-// Sets what libfabric reads from the environment at its first call, where the user has not. Every entry into libfabric
-// calls this first; the first caller should be alone (setenv).
-void prepare_environment();
-
 // Two descriptions of one provider and domain: with the wished port for the endpoint that serves, without for the others.
 struct ProviderChoice {
   std::string name;

@@ -9,6 +9,8 @@ namespace {
 
 // FetchDone comes from the agent right after the last chunk, by another way than the chunk itself.
 constexpr Duration kFetchDoneWait = Duration::from_ms(5);
+// The same for a fetch that failed: the chunk's word says only that, FetchDone why.
+constexpr Duration kFailureWait = Duration::from_ms(500);
 
 load::GroupRule group_rule(const GroupSetting& setting) {
   switch (setting.kind) {
@@ -116,6 +118,10 @@ node::executor::RunEnded ExecutorDevice::compute(const node::executor::RunModel&
   execute::RunStats stats;
   auto outputs = held.model->run(run.request->inputs, options, &stats);
   ended.status = outputs.status();
+  if (options.gate != nullptr && absl::IsUnavailable(ended.status)) {
+    held.wait_fetched(kFailureWait);
+    if (absl::Status why = held.weights->status(); !why.ok()) ended.status = std::move(why);
+  }
   if (outputs.ok()) {
     ended.outputs = *std::move(outputs);
     const std::string name = run.request->model.substr(0, run.request->model.find_first_of(":@"));

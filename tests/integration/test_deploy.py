@@ -1,0 +1,96 @@
+"""Goal: whatever stops a deploy, the cluster is as if it had never begun, and the tool says so by its exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from integration.running import SETTINGS, Running, make, until
+
+from cenote.cluster import Cluster
+
+MODELS = Path(__file__).with_name("small_models.py")
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> Iterator[Running]:
+    """Its controller waits long for a silent member, so that a stopped memory server holds a deploy up and does not end it."""
+    running = make(tmp_path, SETTINGS.replace('member_timeout = "3s"', 'member_timeout = "60s"'))
+    running.up()
+    try:
+        yield running
+    finally:
+        running.down()
+    until(lambda: not running.leftovers(), f"nothing is left: {running.leftovers()}", 10)
+
+
+def _servers(cluster: Cluster) -> dict[str, dict]:
+    return {m["name"]: m for m in cluster.status()["members"] if m["role"] == "memory"}
+
+
+def _start(running: Running) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        running.command("deploy", "large", "--python", f"{MODELS}:make_large"),
+        env=running.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=running.directory.parent,
+    )  # fmt: skip
+
+
+def _until_half_sent(cluster: Cluster, deploy: subprocess.Popen[str]) -> None:
+    until(lambda: deploy.poll() is not None or _servers(cluster)["memory-0"]["memory"]["used_bytes"] > 0, "memory-0 has something")
+
+
+def _interrupt(deploy: subprocess.Popen[str], how: signal.Signals) -> None:
+    deploy.send_signal(how)
+    output, errors = deploy.communicate(timeout=60)
+    assert deploy.returncode == 130, (deploy.returncode, output, errors)
+    assert "Traceback" not in errors, errors
+
+
+def _expect_nothing(cluster: Cluster) -> None:
+    assert cluster.models() == []
+    until(
+        lambda: all(s["slabs_open"] == 0 and s["memory"]["used_bytes"] == 0 for s in _servers(cluster).values()),
+        "slabs and unpublished blocks are gone",
+    )
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_while_a_deploy_sends_leaves_nothing(patient: Running, how: signal.Signals) -> None:
+    with patient.connect() as cluster:
+        stopped = _servers(cluster)["memory-1"]["pid"]
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            deploy = _start(patient)
+            _until_half_sent(cluster, deploy)
+            _interrupt(deploy, how)
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+        _expect_nothing(cluster)
+
+
+def test_ctrl_c_while_torch_is_imported_leaves_nothing(patient: Running) -> None:
+    with patient.connect() as cluster:
+        deploy = _start(patient)
+        until(lambda: deploy.poll() is not None or b"libtorch" in Path(f"/proc/{deploy.pid}/maps").read_bytes(), "it imports torch")
+        _interrupt(deploy, signal.SIGINT)
+        _expect_nothing(cluster)
+
+
+def test_a_deploy_that_is_killed_is_forgotten_when_its_lease_ends(patient: Running) -> None:
+    with patient.connect() as cluster:
+        stopped = _servers(cluster)["memory-1"]["pid"]
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            deploy = _start(patient)
+            _until_half_sent(cluster, deploy)
+            deploy.kill()
+            deploy.communicate(timeout=60)
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+        _expect_nothing(cluster)
+        again = patient.tool("deploy", "large", "--python", f"{MODELS}:make_large")  # The name is free.
+        assert again.returncode == 0, again

@@ -1,0 +1,87 @@
+"""Goal: bytes that changed in the pool are noticed before anything computes on them, read from the other replica, counted and named."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from integration.running import Running, until
+from integration.small_models import Stack
+
+from cenote import temperatures
+from cenote.cluster import Cluster
+from cenote.errors import Error
+
+
+def _member(cluster: Cluster, name: str) -> dict:
+    return next(m for m in cluster.status()["members"] if m["name"] == name)
+
+
+def _arena(pid: int) -> list[tuple[int, int]]:
+    """Where the server's memory for blocks may lie: mappings about as large as its settings say."""
+    found = []
+    with open(f"/proc/{pid}/maps") as maps:
+        for line in maps:
+            begin, end = (int(word, 16) for word in line.split()[0].split("-"))
+            if 80 << 20 <= end - begin <= 256 << 20 and " r" in line:
+                found.append((begin, end - begin))
+    return found
+
+
+def _flip(pid: int, sample: bytes) -> int:
+    """Changes the byte after each occurrence of `sample` in a memory server, as a failing DIMM would. Returns how many; a slab
+    may have kept a copy."""
+    flipped = 0
+    with open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:
+        for begin, size in _arena(pid):
+            memory.seek(begin)
+            content = memory.read(size)
+            at = content.find(sample)
+            while at >= 0:
+                victim = begin + at + len(sample)
+                memory.seek(victim)
+                memory.write(bytes([content[at + len(sample)] ^ 1]))
+                flipped += 1
+                at = content.find(sample, at + len(sample))
+    return flipped
+
+
+def _corrupt(cluster: Cluster, server: str, module: Stack) -> None:
+    """One byte in each layer's weights."""
+    pid = _member(cluster, server)["pid"]
+    for layer in module.layers:
+        rows = layer.weight.detach().numpy().reshape(-1)
+        assert _flip(pid, np.ascontiguousarray(rows[1000:1016]).tobytes()) >= 1, server
+
+
+def _deploy_cold(cluster: Cluster, name: str) -> tuple[Stack, torch.Tensor, torch.Tensor]:
+    module, x = Stack(layers=8, width=512).eval(), torch.randn(1, 512)
+    cluster.deploy(module, (x,), name=name)
+    temperatures.make_cold(cluster, name)
+    with torch.no_grad():
+        return module, x, module(x)
+
+
+def test_corrupt_chunks_come_from_the_other_replica_and_are_counted_and_named(running: Running) -> None:
+    with running.connect() as cluster:
+        module, x, expected = _deploy_cold(cluster, "flipped")
+        _corrupt(cluster, "memory-0", module)
+        torch.testing.assert_close(cluster.infer("flipped", x), expected, rtol=1e-5, atol=1e-6)
+        until(lambda: _member(cluster, "agent-0")["integrity_failures"] >= 1, "the agent counts them")
+        log = (running.directory / "logs" / "agent-0.log").read_text()
+        named = re.findall(r"corrupt chunk: block ([0-9a-f]+) chunk \d+ from memory-0", log)
+        assert len(named) == _member(cluster, "agent-0")["integrity_failures"], log
+        known = {block[0] for block in cluster.models("flipped", blocks=True)[0]["record"]["blocks"]}
+        assert all(any(block.startswith(short) for block in known) for short in named)
+
+
+def test_what_is_corrupt_everywhere_is_never_computed_on(running: Running) -> None:
+    with running.connect() as cluster:
+        module, x, _ = _deploy_cold(cluster, "lost")
+        _corrupt(cluster, "memory-0", module)
+        _corrupt(cluster, "memory-1", module)
+        with pytest.raises(Error) as refused:
+            cluster.infer("lost", x, deadline_s=4)
+        assert "corrupt" in refused.value.message and "block" in refused.value.message, refused.value

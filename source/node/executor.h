@@ -3,7 +3,8 @@
 //
 // Admission. A session may have `credits` requests and reservations here; all together at most queue_max wait beyond the running one
 // and their payloads at most held_bytes_max. More is refused (kResourceExhausted), never dropped. A caller with a ticket takes the slot
-// that his router reserved; without a slot (it expired, or has not come yet) he is admitted like anyone else.
+// that his router reserved; without a slot (it expired, or has not come yet) he is admitted like anyone else. A reservation that comes
+// after its payload takes over the slot, or is freed at once if the request is over already; the reply stays the caller's.
 //
 // Once only. A request id that waits or runs is not admitted again: it answers to the session that named it last, and the one before
 // is told SendFreed. The replies of finished ids are remembered for kReplyMemory where they are small (kRememberedBytesMax), so a caller
@@ -77,6 +78,7 @@ class Executor {
     Instant began;
     Temperature temperature = Temperature::kUnknown;  // Unknown: decided when the revision opens.
     bool loading = false;
+    bool unreserved = false;           // A caller's with a ticket whose reservation has not come.
     bool cancelled = false;            // While it runs.
   };
   using Requests = std::map<RequestId, Request>;
@@ -109,7 +111,7 @@ class Executor {
   absl::Status check_reply(std::span<const Tensor> outputs) const;
   void finish(Instant now, Requests::iterator request, InferReply reply, Actions& actions);
   void fail(Instant now, Requests::iterator request, absl::Status status, Actions& actions);
-  void remember(Instant now, const InferReply& reply);
+  void remember(Instant now, const InferReply& reply, bool reservation_due);
   void expire(Instant now, Actions& actions);
 
   // executor_revisions.cc
@@ -139,8 +141,8 @@ class Executor {
   uint64_t held_bytes_ = 0;
   uint64_t next_sequence_ = 1;
   struct Remembered {
-    Instant until;
-    InferReply reply;
+    std::optional<InferReply> reply;              // If it is Ok and small.
+    bool reservation_due = false;                 // It ended before its router's reservation came.
   };
   std::map<RequestId, Remembered> remembered_;
   std::deque<std::pair<Instant, RequestId>> remembered_order_;

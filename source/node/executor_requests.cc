@@ -92,8 +92,8 @@ void Executor::handle(Instant now, RequestArrived& event, Actions& actions) {
                                                 .executor = options_.name}});
   };
   auto request = requests_.find(message.id);
-  if (const auto done = remembered_.find(message.id); done != remembered_.end()) {
-    InferReply reply = done->second.reply;
+  if (const auto done = remembered_.find(message.id); done != remembered_.end() && done->second.reply) {
+    InferReply reply = *done->second.reply;
     if (request == requests_.end()) {
       actions.push_back(SendReply{event.session, std::move(reply)});
     } else {
@@ -113,6 +113,7 @@ void Executor::handle(Instant now, RequestArrived& event, Actions& actions) {
   if (request == requests_.end()) {
     if (absl::Status status = admit(event.session, message.payload_bytes); !status.ok()) return refuse(std::move(status));
     request = requests_.emplace(message.id, Request{}).first;
+    request->second.unreserved = message.by_ticket;
     set_holder(request, event.session);
   } else if (held_bytes_ + message.payload_bytes > options_.held_bytes_max) {
     return fail(now, request, absl::ResourceExhaustedError(str_cat(options_.name, ": no memory for the payload now")), actions);
@@ -160,7 +161,9 @@ void Executor::queue(Instant now, Requests::iterator request, std::shared_ptr<In
 void Executor::handle(Instant now, ReserveArrived& event, Actions& actions) {
   if (!sessions_.contains(event.session)) return;
   if (const auto known = requests_.find(event.id); known != requests_.end()) {
-    if (known->second.holder != event.session) {
+    if (std::exchange(known->second.unreserved, false)) {
+      set_holder(known, event.session);
+    } else if (known->second.holder != event.session) {
       if (known->second.holder != 0) {
         actions.push_back(SendFreed{known->second.holder, event.id, absl::CancelledError("the caller asked again elsewhere")});
       }
@@ -168,6 +171,10 @@ void Executor::handle(Instant now, ReserveArrived& event, Actions& actions) {
       set_holder(known, event.session);
       if (own) known->second.caller = 0;
     }
+    return;
+  }
+  if (const auto ended = remembered_.find(event.id); ended != remembered_.end() && std::exchange(ended->second.reservation_due, false)) {
+    actions.push_back(SendFreed{event.session, event.id, absl::OkStatus()});
     return;
   }
   if (absl::Status status = admit(event.session, 0); !status.ok()) {
@@ -242,7 +249,7 @@ void Executor::finish(Instant now, Requests::iterator request, InferReply reply,
   if (r.phase == Phase::kQueued) queue_.erase(r.sequence);
   if (r.phase != Phase::kRunning) deadlines_.erase({r.deadline, request->first});
   held_bytes_ -= r.bytes;
-  if (reply.status.ok()) remember(now, reply);
+  remember(now, reply, r.unreserved);
   if (r.holder != 0 && r.holder != r.caller) actions.push_back(SendFreed{r.holder, request->first, reply.status});
   if (r.caller != 0) actions.push_back(SendReply{r.caller, std::move(reply)});
   set_holder(request, 0);
@@ -258,17 +265,19 @@ void Executor::fail(Instant now, Requests::iterator request, absl::Status status
   finish(now, request, std::move(reply), actions);
 }
 
-void Executor::remember(Instant now, const InferReply& reply) {
+void Executor::remember(Instant now, const InferReply& reply, bool reservation_due) {
   size_t bytes = 0;
   for (const Tensor& output : reply.outputs) bytes += output.bytes.size();
-  if (bytes > kRememberedBytesMax) return;
+  const bool keep = reply.status.ok() && bytes <= kRememberedBytesMax;
+  if (!keep && !reservation_due) return;
   if (remembered_.size() >= kRememberedMax) {
     remembered_.erase(remembered_order_.front().second);
     remembered_order_.pop_front();
   }
-  if (remembered_.emplace(reply.id, Remembered{now + kReplyMemory, reply}).second) {
-    remembered_order_.emplace_back(now + kReplyMemory, reply.id);
-  }
+  const auto [entry, inserted] = remembered_.try_emplace(reply.id);
+  if (keep) entry->second.reply = reply;
+  entry->second.reservation_due |= reservation_due;
+  if (inserted) remembered_order_.emplace_back(now + kReplyMemory, reply.id);
 }
 
 void Executor::expire(Instant now, Actions& actions) {

@@ -188,6 +188,33 @@ TEST_F(ExecutorTest, a_ticket_uses_the_slot_that_its_router_reserved_and_tells_i
   EXPECT_EQ(of<SendFreed>(actions)[0].session, 1u);
 }
 
+TEST_F(ExecutorTest, a_payload_that_is_faster_than_its_reservation_is_answered_all_the_same) {
+  open();
+  step({SessionOpened{2}});
+  step({request(1, 1, 2, true)});
+  EXPECT_TRUE(step({ReserveArrived{1, id(1), digest(1), Duration::from_seconds(5)}}).empty());
+  const auto actions = step({ended(1)});
+  ASSERT_EQ(of<SendReply>(actions).size(), 1u);
+  EXPECT_EQ(of<SendReply>(actions)[0].session, 2u);
+  ASSERT_EQ(of<SendFreed>(actions).size(), 1u);
+  EXPECT_EQ(of<SendFreed>(actions)[0].session, 1u);
+}
+
+TEST_F(ExecutorTest, a_reservation_that_comes_after_its_request_has_ended_is_freed_at_once) {
+  open();
+  step({SessionOpened{2}});
+  for (const bool well : {true, false}) {
+    const uint64_t n = well ? 1 : 2;
+    step({request(n, 1, 2, true)});
+    ASSERT_EQ(of<SendReply>(step({ended(n, well ? absl::OkStatus() : absl::InvalidArgumentError("input 'x'"))})).size(), 1u);
+    const auto freed = of<SendFreed>(step({ReserveArrived{1, id(n), digest(1), Duration::from_seconds(5)}}));
+    ASSERT_EQ(freed.size(), 1u);
+    EXPECT_EQ(freed[0].session, 1u);
+    // Once: a later one is a new try of the same caller.
+    EXPECT_TRUE(step({ReserveArrived{1, id(n), digest(1), Duration::from_seconds(5)}}).empty());
+  }
+}
+
 TEST_F(ExecutorTest, a_reservation_that_is_not_used_is_freed_when_it_expires) {
   step({ReserveArrived{1, id(1), digest(1), Duration::from_seconds(5)}});
   const auto freed = of<SendFreed>(pass(Duration::from_seconds(5)));

@@ -1,4 +1,4 @@
-"""The tool `cenote`. Each command's work lives in cenote/commands; this file names them and turns errors into exit codes.
+"""The tool `cenote`. Each command's work lives in cenote/commands, app.py names them; this file turns errors into exit codes.
 
 0 ok, 1 failed, 2 usage or settings, 3 unreachable, 4 not found, 5 integrity, 6 refused, 7 not allowed, 124 deadline, 130 interrupted.
 """
@@ -11,23 +11,7 @@ import signal
 import sys
 from types import FrameType
 
-import typer
-
-from cenote.commands import bench, cluster, infer, machine, models
 from cenote.errors import Error
-
-app = typer.Typer(
-    name="cenote",
-    help="A cluster's host memory as one pool that holds every model.",
-    no_args_is_help=True,
-    add_completion=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for commands in (cluster, models, infer, machine):
-    commands.add_to(app)
-app.add_typer(bench.app, name="bench")
 
 
 def _wants_json(arguments: list[str]) -> bool:
@@ -49,15 +33,40 @@ def _on_terminate(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def _plain_status(arguments: list[str]) -> bool:
+    """`status` with nothing but its options in full is answered at once, without the parser. False: left to the parser, errors too."""
+    options = {"-o": "output", "--output": "output", "-c": "cluster", "--cluster": "cluster", "--certificates": "certificates"}
+    names, values = arguments[1::2], arguments[2::2]
+    given = {options.get(name, ""): value for name, value in zip(names, values, strict=False)}
+    if arguments[:1] != ["status"] or len(names) != len(values) or "" in given or given.get("output", "table") not in ("table", "json"):
+        return False
+    from cenote.status import show
+
+    show(given.get("cluster"), given.get("certificates"), as_json=given.get("output") == "json")
+    return True
+
+
+def _parse_and_run(arguments: list[str]) -> int:
+    import typer
+
+    from cenote.app import app
+
+    try:
+        result = typer.main.get_command(app).main(arguments, prog_name="cenote", standalone_mode=False)
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    return result if isinstance(result, int) else 0
+
+
 def run(arguments: list[str]) -> int:
     """The exit code; all that goes wrong has been said on standard error."""
     try:
-        result = typer.main.get_command(app).main(arguments, prog_name="cenote", standalone_mode=False)
+        result = 0 if _plain_status(arguments) else _parse_and_run(arguments)
         sys.stdout.flush()
-        return result if isinstance(result, int) else 0
+        return result
     except Error as error:
         return _report(error, as_json=_wants_json(arguments))
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted\n")
         return 130
     except BrokenPipeError:

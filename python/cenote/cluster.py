@@ -51,6 +51,10 @@ class Answer:
     waterfall: Waterfall
 
 
+def lost_text(name: str) -> str:
+    return f"'{name}' is in the catalogue, but no memory server has all of it (they started anew since): deploy it again with --update"
+
+
 class Cluster:
     """Thread-safe. Connects when first used; close() (or `with`) ends its links."""
 
@@ -154,6 +158,8 @@ class Cluster:
         name = model.partition("@")[0].partition(":")[0]
         (info, *_) = self.models(f"{name}@{digest}", blocks=True)
         record = info["record"]
+        if info["replicas_min"] == 0:
+            raise Error("unavailable", lost_text(name))
         manifest = native.load().decode_manifest(self._read(record["manifest_blocks"]))
         files = {f["name"]: self._read([(b[0], b[1]) for b in f["blocks"]]) for f in manifest["files"]}
         card = ModelCard(digest, record["name"], manifest["signature"], files)

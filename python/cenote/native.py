@@ -57,7 +57,7 @@ def program(name: str) -> Path:
 
 @functools.cache
 def load() -> ModuleType:
-    """The native module. ~30 ms the first time (gRPC), so only for calls that need it."""
+    """The native module. ~15 ms the first time (gRPC), so only for calls that need it."""
     present = sys.modules.get("cenote._native")
     if present is not None:
         return present
@@ -65,8 +65,6 @@ def load() -> ModuleType:
     loader = importlib.machinery.ExtensionFileLoader("cenote._native", str(path))
     spec = importlib.util.spec_from_file_location("cenote._native", str(path), loader=loader)
     assert spec is not None
-    # libfabric brings a library (PSM) that would take SIGINT and SIGTERM from Python and end the process without a word.
-    os.environ.setdefault("IPATH_NO_BACKTRACE", "1")
     try:
         module = importlib.util.module_from_spec(spec)
     except ImportError as error:

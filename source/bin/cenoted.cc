@@ -139,6 +139,5 @@ int main_of(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
-  cenote::take_back_crash_signals();
   return cenote::main_of(argc, argv);
 }

@@ -15,6 +15,8 @@ struct ProcessSpec {
   std::string log_file;                        // Standard output and error are appended there.
 };
 
+inline constexpr const char* kOrderlyExit = "exit 0";  // As poll_exit() says it.
+
 // Thread-compatible. Destroying a running Process kills it and waits.
 class Process {
  public:

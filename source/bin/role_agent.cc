@@ -67,7 +67,7 @@ class AgentRole {
                                                               .data_bytes = settings_.cache_capacity_bytes,
                                                               .incarnation = incarnation_,
                                                               .mount_point = run_path(".cache")}));
-    if (!cache_->note().empty()) LOG_WARNING("{}", cache_->note());
+    if (!cache_->note().empty()) LOG_INFO("{}", cache_->note());
     exits_ = ::epoll_create1(EPOLL_CLOEXEC);
     if (exits_ < 0) return errno_status(errno, "epoll_create1");
     worker_ = std::make_unique<Worker>();
@@ -87,7 +87,11 @@ class AgentRole {
     const ControllerSettings& controller = context_.settings.controller;
     link_ = wire::ControllerLink::open({.address = wire::format_address(controller.host, controller.port), .identity = identity},
                                        {.on_connected = [this] { mailbox_.post_answer(LinkUp{}); },
-                                        .on_directive = [this](Directive directive) { mailbox_.post_answer(std::move(directive)); },
+                                        .on_directive =
+                                            [this](Directive directive) {
+                                              was_connected_ = true;
+                                              mailbox_.post_answer(std::move(directive));
+                                            },
                                         .on_disconnected = [this](const absl::Status& why) { note_disconnected(why); }});
     LOG_INFO("agent with {} devices, cache of {} at {}, pid {}", settings_.devices.size(), format_bytes(cache_->data_bytes()), cache_->path(),
              ::getpid());
@@ -216,7 +220,13 @@ class AgentRole {
   }
 
   void note_disconnected(const absl::Status& why) {
-    if (std::string text(why.message()); text != std::exchange(last_disconnect_, text)) LOG_WARNING("controller: {}; serving goes on", text);
+    std::string text(why.message());
+    if (text == std::exchange(last_disconnect_, text)) return;
+    if (was_connected_) {
+      LOG_WARNING("controller: {}; serving goes on", text);
+    } else {
+      LOG_INFO("controller: {}; it may be starting too", text);
+    }
   }
 
   void take_exits(std::vector<node::agent::Event>& inputs) {
@@ -226,7 +236,11 @@ class AgentRole {
       if (!how) continue;
       const int64_t pid = processes_[device]->pid();
       const std::string& name = settings_.devices[device].name;
-      LOG_WARNING("executor {} (pid {}) ended: {}; last log line: {}", name, pid, *how, last_log_line(log_path(name)));
+      if (machine_->draining() && *how == kOrderlyExit) {
+        LOG_INFO("executor {} (pid {}) ended", name, pid);
+      } else {
+        LOG_WARNING("executor {} (pid {}) ended: {}; last log line: {}", name, pid, *how, last_log_line(log_path(name)));
+      }
       processes_[device].reset();  // Its exit_fd leaves exits_ with it.
       inputs.push_back(node::agent::ExecutorExited{device, pid, *how});
     }
@@ -343,6 +357,7 @@ class AgentRole {
   std::unique_ptr<wire::AgentService> service_;
   std::unique_ptr<wire::Server> server_;
   std::string last_disconnect_;  // The link's callbacks only.
+  bool was_connected_ = false;    // The controller has spoken. So too.
   std::unique_ptr<wire::ControllerLink> link_;
   std::map<std::string, std::string> reported_;  // Executor -> what its last report said that others act on.
   int64_t jobs_ = 0;

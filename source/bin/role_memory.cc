@@ -66,7 +66,7 @@ class MemoryRole {
   absl::Status start() {
     CENOTE_ASSIGN_OR_RETURN(const wire::Identity identity, wire::load_node_identity(context_.state_directory + "/certificates"));
     CENOTE_ASSIGN_OR_RETURN(arena_, memory::Arena::map(settings_.capacity_bytes, huge_pages_of(settings_.huge_pages)));
-    for (const std::string& note : arena_->notes()) LOG_WARNING("{}", note);
+    for (const std::string& note : arena_->notes()) LOG_INFO("{}", note);
     const node::ArenaParts parts = node::part_arena(arena_->bytes().size(), settings_.slab_bytes_max, settings_.slabs_max);
     blocks_ = arena_->bytes().first(parts.block_area_bytes);
     slabs_ = arena_->bytes().subspan(parts.block_area_bytes);
@@ -89,7 +89,11 @@ class MemoryRole {
     const ControllerSettings& controller = context_.settings.controller;
     link_ = wire::ControllerLink::open({.address = wire::format_address(controller.host, controller.port), .identity = identity},
                                        {.on_connected = [this] { mailbox_.post_answer(LinkUp{}); },
-                                        .on_directive = [this](Directive directive) { mailbox_.post_answer(std::move(directive)); },
+                                        .on_directive =
+                                            [this](Directive directive) {
+                                              was_connected_ = true;
+                                              mailbox_.post_answer(std::move(directive));
+                                            },
                                         .on_disconnected = [this](const absl::Status& why) { note_disconnected(why); }});
     LOG_INFO("memory server on {}, fabric {}, {} for blocks, {} for slabs, pid {}", server_->address(), fabric_->provider(), format_bytes(blocks_.size()),
              format_bytes(slabs_.size()), ::getpid());
@@ -163,7 +167,13 @@ class MemoryRole {
   }
 
   void note_disconnected(const absl::Status& why) {
-    if (std::string text(why.message()); text != std::exchange(last_disconnect_, text)) LOG_WARNING("controller: {}; serving goes on", text);
+    std::string text(why.message());
+    if (text == std::exchange(last_disconnect_, text)) return;
+    if (was_connected_) {
+      LOG_WARNING("controller: {}; serving goes on", text);
+    } else {
+      LOG_INFO("controller: {}; it may be starting too", text);
+    }
   }
 
   // ---- actions -----------------------------------------------------------------------------------------------------------
@@ -262,6 +272,7 @@ class MemoryRole {
   std::unique_ptr<grpc::Service> service_;
   std::unique_ptr<wire::Server> server_;
   std::string last_disconnect_;  // The link's callbacks only.
+  bool was_connected_ = false;    // The controller has spoken. So too.
   std::unique_ptr<wire::ControllerLink> link_;
   bool inventory_due_ = false;
   bool lost_increment_ = false;

@@ -93,8 +93,11 @@ class SupervisorRole {
     if (!machine_.stopping() && context_.stop_requested()) events.push_back(node::StopAsked{});
     for (auto it = processes_.begin(); it != processes_.end();) {
       if (const auto how = it->second.poll_exit()) {
-        LOG_WARNING("{} (pid {}) ended: {}; last log line: {}", it->first, it->second.pid(), *how,
-                    last_log_line(log_path(it->first)));
+        if (machine_.stopping() && *how == kOrderlyExit) {
+          LOG_INFO("{} (pid {}) ended", it->first, it->second.pid());
+        } else {
+          LOG_WARNING("{} (pid {}) ended: {}; last log line: {}", it->first, it->second.pid(), *how, last_log_line(log_path(it->first)));
+        }
         events.push_back(node::ChildExited{it->second.pid(), *how});
         it = processes_.erase(it);
       } else {

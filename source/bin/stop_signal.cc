@@ -1,12 +1,10 @@
 #include "bin/stop_signal.h"
 
-#include <dlfcn.h>
 #include <poll.h>
 #include <sys/signalfd.h>
 
 #include <cerrno>
 #include <csignal>
-#include <cstring>
 
 #include "base/status.h"
 #include "bin/roles.h"
@@ -22,16 +20,6 @@ absl::StatusOr<int> open_stop_signal() {
   const int fd = ::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
   if (fd < 0) return errno_status(errno, "signalfd");
   return fd;
-}
-
-void take_back_crash_signals() {
-  for (const int number : {SIGSEGV, SIGBUS, SIGILL, SIGABRT}) {
-    struct sigaction present {};
-    if (::sigaction(number, nullptr, &present) != 0) continue;
-    Dl_info owner{};
-    if (::dladdr(reinterpret_cast<void*>(present.sa_handler), &owner) == 0 || owner.dli_fname == nullptr) continue;
-    if (std::strstr(owner.dli_fname, "libpsm") != nullptr) ::signal(number, SIG_DFL);
-  }
 }
 
 bool RoleContext::stop_requested() const {

@@ -9,8 +9,4 @@ namespace cenote {
 // it is level-triggered for every poller; it lives as long as the process.
 absl::StatusOr<int> open_stop_signal();
 
-// libfabric brings libraries (PSM) that take over the signals of a crash when they are loaded, and end the process with exit code 1, as
-// if it had given up. Gives those signals back; a sanitizer's handlers stay. Call it in main, before threads.
-void take_back_crash_signals();
-
 }  // namespace cenote

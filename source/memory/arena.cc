@@ -50,8 +50,8 @@ absl::StatusOr<std::unique_ptr<Arena>> Arena::map(uint64_t size_bytes, HugePages
     base = map_anonymous(size_bytes, MAP_HUGETLB | (21 << MAP_HUGE_SHIFT));
     arena->huge_ = base != MAP_FAILED;
     if (!arena->huge_) {
-      const std::string lack = str_cat("huge pages: ", size_bytes / kHugePageBytes, " pages of 2 MiB needed, ", meminfo("HugePages_Free:"),
-                                       " free (/proc/sys/vm/nr_hugepages)");
+      const std::string lack =
+          str_cat("huge pages: ", meminfo("HugePages_Free:"), " free of the ", size_bytes / kHugePageBytes, " of 2 MiB it needs");
       if (huge_pages == HugePages::kOn) {
         return absl::FailedPreconditionError(str_cat(lack, "; raise vm.nr_hugepages or set huge_pages = \"auto\""));
       }

@@ -107,7 +107,7 @@ void Controller::expire(Instant now, Actions& actions) {
       tell(now, member, MemoryDirective{.version = ++member.directive_version, .drop = {member.dropping.begin(), member.dropping.end()}, .send_inventory = true}, actions);
     }
   }
-  for (const std::string& name : silent) lose(name, "silent", actions);
+  for (const std::string& name : silent) lose(name, Say{true, "is lost: silent"}, actions);
 
   for (auto deploy = deploys_.begin(); deploy != deploys_.end();) {
     if (!deploy->second.committing && deploy->second.expires <= now) {

@@ -157,7 +157,7 @@ class Controller {
   bool admit(Instant now, const Reported& e, Actions& actions);
   void note_blocks(Instant now, Member& member, const MemberReport& report, Actions& actions);
   Events plan_replicas(const std::string& server);
-  void lose(const std::string& name, std::string_view why, Actions& actions);
+  void lose(const std::string& name, const Say& why, Actions& actions);
   bool holds_live(const std::string& server) const;
   size_t live_replicas(const Digest& block) const;
 

@@ -31,7 +31,7 @@ bool Controller::admit(Instant now, const Reported& e, Actions& actions) {
                                                      ") is in the cluster; give this one (", e.report.address, ", pid ", e.report.pid, ") a name of its own")));
     }
     if (old.report.incarnation != e.report.incarnation) {
-      lose(name, "restarted", actions);
+      lose(name, Say{true, "is lost: restarted"}, actions);
       lost_.erase(name);
     }
   }
@@ -147,15 +147,15 @@ void Controller::handle(Instant, const StreamEnded& e, Actions& actions) {
   const auto member = members_.find(stream->second);
   if (member != members_.end() && member->second.stream == e.stream) {
     member->second.stream = 0;  // Still a member until it is silent for long: a broken connection is no death.
-    if (member->second.report.draining) lose(stream->second, "has drained and left", actions);
+    if (member->second.report.draining) lose(stream->second, Say{false, "has drained and left"}, actions);
   }
   streams_.erase(e.stream);
 }
 
-void Controller::lose(const std::string& name, std::string_view why, Actions& actions) {
+void Controller::lose(const std::string& name, const Say& why, Actions& actions) {
   const auto member = members_.find(name);
   CENOTE_CHECK(member != members_.end());
-  actions.emplace_back(Say{true, str_cat(role_name(member->second.report.role), " ", name, " is lost: ", why)});
+  actions.emplace_back(Say{why.warning, str_cat(role_name(member->second.report.role), " ", name, " ", why.text)});
   if (member->second.stream != 0) streams_.erase(member->second.stream);
   lost_[name] = std::move(member->second.report);
   members_.erase(member);

@@ -114,5 +114,15 @@ def test_doctor_names_findings_and_remedies(cenote) -> None:
 
 
 def test_status_path_imports_no_torch() -> None:
-    code = "import sys, cenote.cli, cenote.cluster; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    heavy = ("torch", "numpy", "typer", "pydantic", "rich")
+    code = f"import sys, cenote.cli as c, cenote.cluster, cenote.status; c.run(['status', '-o', 'json']); print([m for m in {heavy} if m in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=os.environ | {"CENOTE_CLUSTER": "none-such"})
+    assert "no cluster 'none-such' is up" in ran.stderr
+    assert ran.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("more", [["extra"], ["-o", "jsn"], ["--nonsense", "x"]])
+def test_status_leaves_what_it_does_not_understand_to_the_parser(cenote, more: list[str]) -> None:
+    ran = cenote("status", *more)
+    assert ran.returncode == 2
+    assert "Usage: cenote status" in ran.stderr

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cenote.deploy import Deployed
     from cenote.sources import Source
 
+_LOST = "[red]lost with its memory servers; deploy it again with --update[/]"
 ModelArgument = Annotated[str, typer.Argument(metavar="NAME[:TAG|@DIGEST]", help="Which model.")]
 
 
@@ -141,7 +142,7 @@ def models(
         [
             [
                 m["name"], ", ".join(m["tags"]) or "-", m["record"]["digest"][:12], format_bytes(m["record"]["weight_bytes"]),
-                format_bytes(m["shared_bytes"]), str(m["replicas_min"]), _ready(m),
+                format_bytes(m["shared_bytes"]), str(m["replicas_min"]), _ready(m) if m["replicas_min"] else _LOST,
             ]
             for m in found
         ],

@@ -63,6 +63,20 @@ TEST(ControllerMembersTest, every_member_hears_a_heartbeat_each_second) {
   EXPECT_GE(world.told[stream].size(), before + 3);
 }
 
+TEST(ControllerMembersTest, who_drains_and_leaves_is_no_warning_and_who_falls_silent_is_one) {
+  World world;
+  const StreamId stream = world.join("router-0", Role::kRouter);
+  world.alive.at("router-0").draining = true;
+  world.feed(Reported{stream, world.alive.at("router-0")});
+  world.die("router-0");
+  EXPECT_EQ(world.clusters.at(world.call(ClusterAsked{}))->lost.size(), 1u);
+  EXPECT_THAT(world.warnings, testing::IsEmpty());
+  world.join("router-1", Role::kRouter);
+  world.die("router-1");
+  world.wait(ms(2000));
+  EXPECT_THAT(world.warnings, testing::ElementsAre("router router-1 is lost: silent"));
+}
+
 TEST(ControllerMembersTest, a_drain_reaches_its_member_and_an_unknown_name_is_answered_with_the_nearest) {
   World world;
   world.join("router-0", Role::kRouter);

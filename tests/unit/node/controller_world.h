@@ -138,6 +138,7 @@ class World {
   Controller controller;
   Instant now;
   StreamId next_stream = 1;
+  std::vector<std::string> warnings;
   CallId next_call = 1;
   std::map<std::string, MemberReport> alive;
   std::map<std::string, StreamId> stream_of;
@@ -164,7 +165,7 @@ class World {
   }
   void perform(const SendDirective& a, Feed&) { told[a.stream].push_back(a.directive); }
   void perform(const RefuseStream& a, Feed&) { refusals.emplace(a.stream, a.status); }
-  void perform(const Say&, Feed&) {}
+  void perform(const Say& a, Feed&) { if (a.warning) warnings.push_back(a.text); }
   void perform(const PlanReply& a, Feed&) { EXPECT_TRUE(plans.emplace(a.call, a.result).second); }
   void perform(const CommitReply& a, Feed&) { EXPECT_TRUE(commits.emplace(a.call, a.result).second); }
   void perform(const TagMoveReply& a, Feed&) { EXPECT_TRUE(moves.emplace(a.call, a.result).second); }

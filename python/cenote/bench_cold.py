@@ -160,6 +160,13 @@ def bound_s(steps: list[Step], size: int, transfer: Transfer, link_gb_per_s: flo
     return max(bound, busy / cores)
 
 
+def _difference(output: torch.Tensor, expected: torch.Tensor) -> float:
+    """Of the largest absolute value."""
+    if not expected.numel():
+        return 0.0
+    return float((output.double() - expected.double()).abs().max() / expected.double().abs().max().clamp_min(1e-30))
+
+
 # ---- the cluster's requests --------------------------------------------------------------------------------------------------------
 
 
@@ -169,16 +176,15 @@ class Subject:
     name: str
     warmer: str
     inputs: list[tuple[str, torch.Tensor]]
-    expected: torch.Tensor | None
+    expected: list[torch.Tensor]  # PyTorch's outputs.
 
     def ask(self) -> float:
         """Milliseconds from the client's send to the answer. data_loss: it is not PyTorch's."""
         answer = self.cluster.ask_flat(self.name, self.inputs, deadline_s=120.0)
-        if self.expected is not None:
-            (output, *_) = answer.outputs.values()
-            error = float((output - self.expected).abs().max() / self.expected.abs().max())
+        for (label, output), expected in zip(answer.outputs.items(), self.expected, strict=True):
+            error = _difference(output, expected)
             if not error <= _AGREEMENT_MAX:
-                raise Error("data_loss", f"{self.name}: the answer differs from PyTorch's by {error:.1e} of its largest value")
+                raise Error("data_loss", f"{self.name}: output '{label}' differs from PyTorch's by {error:.1e} of its largest value")
         return answer.waterfall.client_us / 1e3
 
 
@@ -233,24 +239,49 @@ def _from_process_start(subject: Subject) -> float:
         time.sleep(0.02)
 
 
+def _source(model: str, batch: int, length: int | None) -> Source:
+    """invalid_argument: neither a preset nor deployed."""
+    from cenote import presets
+
+    if model in presets.SEEDED:
+        return presets.make(model, batch=batch, length=length)
+    if model in presets.names():
+        return presets.make(model)
+    from cenote.cluster import Cluster
+    from cenote.rebuild import example_inputs, rebuild, state_of
+    from cenote.sources import Source
+
+    try:
+        with Cluster.connect() as cluster:
+            manifest = cluster.manifest(model)
+            weights = cluster.weights(manifest)
+    except Error as error:
+        if error.code not in ("not_found", "unavailable"):
+            raise
+        raise usage(f"'{model}': neither a preset ({', '.join(presets.names())}) nor deployed: {error.message}") from error
+    graph = json.loads(manifest["graph"])
+    return Source(model, rebuild(graph, state_of(manifest, weights)), example_inputs(manifest["signature"]), graph=graph)
+
+
 def measure(
     model: str, *, rounds: int, link_gb_per_s: float, batch: int, length: int | None, report: Report,
 ) -> dict[str, Any]:  # fmt: skip
-    """The issue's JSON: milliseconds, medians of `rounds`. `model`: a preset."""
+    """The figures of one model: milliseconds, medians of `rounds`. `model`: a preset, or a name deployed to the running cluster, which is
+    deployed to the benchmark's own cluster once more and asked with zeros; `batch` and `length` are for presets."""
     import torch
 
     from cenote import lifecycle, presets
     from cenote.export import export_model
 
-    if model not in presets.names():
-        raise usage(f"'{model}': `cenote bench cold` knows the presets {', '.join(presets.names())}")
     torch.set_num_threads(_THREADS)
     warmer = next(name for name in _WARMERS if name != model)
     report(f"{model}: making and exporting")
-    source = presets.make(model, batch=batch, length=length) if model in presets.SEEDED else presets.make(model)
+    source = _source(model, batch, length)
+    assert isinstance(source.inputs, tuple)
     exported = export_model(source.module, source.inputs, name=model, sources=source.sources, files=source.files)
     with torch.inference_mode():
-        expected = source.module(*source.inputs)
+        leaves = torch.utils._pytree.tree_leaves(source.module(*source.inputs))
+        expected = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
     settings = lifecycle.default_settings_file().with_name("bench.toml")
     overrides = [f"agent.link_gb_per_s={link_gb_per_s}"] if link_gb_per_s else []
     with private_cluster(settings, overrides, name="bench", report=report) as private:
@@ -265,8 +296,9 @@ def measure(
         inputs = [(spec.name, value) for spec, value in zip(exported.inputs, source.inputs, strict=True)]
         subject = Subject(cluster, model, warmer, inputs, expected)
         result = _measure_requests(subject, rounds, report)
-        size, tensors = _manifest(cluster, model)
+        manifest = cluster.manifest(model)
     report(f"{model}: the bound's parts, each alone")
+    size, tensors = manifest["range_bytes"], manifest["tensors"]
     transfer = bare_transfer(size, rounds)
     steps, compute = eager_steps(source, tensors, rounds)
     bound = bound_s(steps, size, transfer, link_gb_per_s, os.cpu_count() or 1)
@@ -299,14 +331,6 @@ def measure(
             "safetensors": peer("safetensors", "process_s"),
         },
     }
-
-
-def _manifest(cluster: Cluster, model: str) -> tuple[int, list[dict[str, Any]]]:
-    """Bytes of the weights, and the tensors with their offsets."""
-    digest = cluster.resolve(model)["record"]["digest"]
-    (info, *_) = cluster.models(f"{model}@{digest}", blocks=True)
-    manifest = native.load().decode_manifest(cluster._read(info["record"]["manifest_blocks"]))
-    return info["record"]["weight_bytes"], manifest["tensors"]
 
 
 def _measure_requests(subject: Subject, rounds: int, report: Report) -> dict[str, float]:

@@ -156,18 +156,31 @@ class Cluster:
                 self._cards.move_to_end(digest)
                 return self._cards[digest]
         name = model.partition("@")[0].partition(":")[0]
-        (info, *_) = self.models(f"{name}@{digest}", blocks=True)
-        record = info["record"]
-        if info["replicas_min"] == 0:
-            raise Error("unavailable", lost_text(name))
-        manifest = native.load().decode_manifest(self._read(record["manifest_blocks"]))
+        manifest = self.manifest(f"{name}@{digest}")
         files = {f["name"]: self._read([(b[0], b[1]) for b in f["blocks"]]) for f in manifest["files"]}
-        card = ModelCard(digest, record["name"], manifest["signature"], files)
+        card = ModelCard(digest, manifest["name"], manifest["signature"], files)
         with self._lock:
             self._cards[digest] = card
             while len(self._cards) > _MANIFESTS_KEPT:
                 self._cards.popitem(last=False)
         return card
+
+    def manifest(self, model: str) -> dict[str, Any]:
+        """What the pool holds of a revision: `name`, `digest`, `tensors` with their offsets, `signature`, `graph`, `files`, `blocks`."""
+        digest = self.resolve(model)["record"]["digest"]
+        name = model.partition("@")[0].partition(":")[0]
+        (info, *_) = self.models(f"{name}@{digest}", blocks=True)
+        if info["replicas_min"] == 0:
+            raise Error("unavailable", lost_text(name))
+        manifest = native.load().decode_manifest(self._read(info["record"]["manifest_blocks"]))
+        return {"name": info["record"]["name"], "digest": digest, **manifest}
+
+    def weights(self, manifest: Mapping[str, Any]) -> bytearray:
+        """The revision's range, `range_bytes` long, read from the pool and verified."""
+        weights = bytearray(manifest["range_bytes"])
+        for (block, size, *_), offset in zip(manifest["blocks"], manifest["block_offsets"], strict=True):
+            weights[offset : offset + size] = self._read([(block, size)])
+        return weights
 
     def _read(self, blocks: Sequence[tuple[str, int]]) -> bytes:
         servers = [member["memory"] for member in self.status()["members"] if member["role"] == "memory"]

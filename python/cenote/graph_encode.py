@@ -22,9 +22,9 @@ DTYPE_NAMES: dict[torch.dtype, str] = {
     torch.int32: "i32", torch.int16: "i16", torch.int8: "i8", torch.uint8: "u8", torch.bool: "bool",
 }  # fmt: skip
 # Inside a graph only; a tensor that crosses its border must have a dtype of DTYPE_NAMES.
-_INNER_DTYPE_NAMES = {**DTYPE_NAMES, torch.complex64: "c64", torch.complex128: "c128"}
+INNER_DTYPE_NAMES = {**DTYPE_NAMES, torch.complex64: "c64", torch.complex128: "c128"}
 
-_PYTHON_OPERATORS: dict[Any, str] = {
+PYTHON_OPERATORS: dict[Any, str] = {
     operator.getitem: "getitem", operator.add: "add", operator.sub: "sub", operator.mul: "mul",
     operator.floordiv: "floordiv", operator.truediv: "truediv", operator.mod: "mod", operator.pow: "pow",
     operator.neg: "neg", operator.eq: "eq", operator.ne: "ne", operator.lt: "lt", operator.le: "le",
@@ -34,7 +34,7 @@ _PYTHON_OPERATORS: dict[Any, str] = {
     torch.sym_float: "float", torch.sym_ite: "ite", torch.sym_sum: "sum",
 }  # fmt: skip
 if hasattr(torch, "_sym_sqrt"):
-    _PYTHON_OPERATORS[torch._sym_sqrt] = "sqrt"
+    PYTHON_OPERATORS[torch._sym_sqrt] = "sqrt"
 
 # Checks of facts that export proved or that operators check again.
 _DROPPED = {
@@ -175,14 +175,14 @@ class _Encoder:
         if isinstance(target, torch._ops.OpOverload):
             self.operator(node, target, name, env)
             return
-        if target not in _PYTHON_OPERATORS:
+        if target not in PYTHON_OPERATORS:
             where = f"{getattr(target, '__module__', '')}.{getattr(target, '__name__', target)}"
             raise ExportRefused(f"operator '{where}' (node {name}): a Python function that cannot be served")
         args = [self.argument(a, env, node) for a in node.args]
         if node.kwargs:
-            raise ExportRefused(f"node {name}: keyword arguments of {_PYTHON_OPERATORS[target]}")
+            raise ExportRefused(f"node {name}: keyword arguments of {PYTHON_OPERATORS[target]}")
         bases = self.bases_of(node.args[0], env) if target is operator.getitem else frozenset()
-        self.emit(Node(name, "py::" + _PYTHON_OPERATORS[target], args, {}, _stack(node)))
+        self.emit(Node(name, "py::" + PYTHON_OPERATORS[target], args, {}, _stack(node)))
         env[node] = Value(name, bases)
 
     def operator(self, node: torch.fx.Node, op: torch._ops.OpOverload, name: str, env: dict[torch.fx.Node, Any]) -> None:
@@ -278,9 +278,9 @@ class _Encoder:
         if isinstance(a, (list, tuple)):
             return [self.argument(x, env, node) for x in a]
         if isinstance(a, torch.dtype):
-            if a not in _INNER_DTYPE_NAMES:
+            if a not in INNER_DTYPE_NAMES:
                 raise ExportRefused(f"node {node.name}: dtype {a} cannot be served")
-            return {"dtype": _INNER_DTYPE_NAMES[a]}
+            return {"dtype": INNER_DTYPE_NAMES[a]}
         if isinstance(a, torch.device):
             return {"device": a.type}  # Where it runs is the executor's choice.
         if isinstance(a, torch.layout):

@@ -10,12 +10,14 @@ Each function returns a Source: the module in eval mode, example inputs, and the
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 import json
 import struct
 import sys
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,7 @@ class Source:
     files: dict[str, bytes] = field(default_factory=dict)
     sources: dict[str, FileRange] = field(default_factory=dict)  # Tensors whose bytes lie in a file already.
     notes: list[str] = field(default_factory=list)
+    graph: Mapping[str, Any] | None = None  # Of a module that was rebuilt from a deployed revision (rebuild.py).
 
 
 # ---- the user's own code -----------------------------------------------------------------------------------------------------
@@ -58,11 +61,33 @@ def _split(spec: str, what: str, example: str) -> tuple[str, str]:
     return place, function
 
 
+def _theirs(call: Callable[[], Any], what: str) -> Any:
+    """Runs a user's code; what it raises, SystemExit included, becomes one sentence with the last line of theirs."""
+    try:
+        return call()
+    except ExportRefused:
+        raise
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SyntaxError):
+            where = f"{error.filename}:{error.lineno}"
+        else:
+            own = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__ and not f.filename.startswith("<")]
+            where = f"{own[-1].filename}:{own[-1].lineno}, in {own[-1].name}" if own else "in its call"
+        reason = (str(error).strip().splitlines() or [""])[0][:300]
+        raise ExportRefused(f"{what} raised {type(error).__name__}{': ' if reason else ''}{reason} ({where})") from error
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """", did you mean 'x'?" or nothing."""
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f", did you mean '{near[0]}'?" if near else ""
+
+
 def _call(function: Callable[[], Any], spec: str, fallback: Callable[[torch.nn.Module], tuple[Any, ...] | None]) -> Source:
-    result = function()
+    result = _theirs(function, spec)
     module, inputs = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
     if not isinstance(module, torch.nn.Module):
-        raise ExportRefused(f"{spec} returned a {type(module).__name__}: return a torch.nn.Module and its example inputs, as a pair")
+        raise ExportRefused(f"{spec} returned {type(module).__name__}, not a torch.nn.Module: return a module and its example inputs, as a pair")
     if inputs is None:
         inputs = fallback(module)
     if inputs is None:
@@ -85,12 +110,12 @@ def load_python(spec: str) -> Source:
     python_module = importlib.util.module_from_spec(loader)
     sys.path.insert(0, str(path.resolve().parent))
     try:
-        loader.loader.exec_module(python_module)
+        _theirs(lambda: loader.loader.exec_module(python_module), place)
     finally:
         sys.path.remove(str(path.resolve().parent))
     function = getattr(python_module, name, None)
     if not callable(function):
-        raise ExportRefused(f"{place} has no function '{name}'")
+        raise ExportRefused(f"{place} has no function '{name}'{did_you_mean(name, (n for n, v in vars(python_module).items() if callable(v)))}")
     return _call(function, spec, lambda _: None)
 
 
@@ -102,7 +127,7 @@ def load_torch(spec: str, seed: int = 0) -> Source:
     except ImportError as error:
         raise ExportRefused(f"{spec}: {error}; is its package installed in this Python ({sys.executable})?") from error
     except AttributeError:
-        raise ExportRefused(f"{place} has no '{name}'") from None
+        raise ExportRefused(f"{place} has no '{name}'{did_you_mean(name, dir(importlib.import_module(place)))}") from None
     torch.manual_seed(seed)
     vision = place == "torchvision.models" or place.startswith("torchvision.models.")
     images = dict(IMAGENET_IMAGES, **({"size": 299, "resize": 342} if name == "inception_v3" else {}))
@@ -233,7 +258,7 @@ def load_hf(directory: str, *, length: int = _TEXT_LENGTH, embedding: bool | Non
             with safetensors.safe_open(file, "pt") as opened:
                 opened.keys()
         except Exception as error:  # The library raises its own type for every malformed file.
-            raise ExportRefused(f"{file}: {error}") from error
+            raise ExportRefused(f"{file}: {error}; is all of it there? fetch it anew") from error
     architectures = config.get("architectures") or []
     constructor = getattr(transformers, architectures[0], None) if architectures else transformers.AutoModel
     if constructor is None:

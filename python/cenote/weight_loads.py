@@ -44,6 +44,8 @@ def prepare(source: Source, preset: str, directory: Path, inputs: tuple[Any, ...
     unique = {name: tensor for name, tensor in state.items() if once.setdefault(tensor.data_ptr(), name) == name or not tensor.numel()}
     save_file(unique, directory / "weights.safetensors")
     torch.save(tuple(source.inputs if inputs is None else inputs), directory / "inputs.pt")
+    if source.graph is not None:
+        (directory / "graph.json").write_text(json.dumps(source.graph))
     return Prepared(directory, preset)
 
 
@@ -65,11 +67,17 @@ def measure(prepared: Prepared, method: str, threads: int) -> dict[str, Any]:
     return result
 
 
-def _build_on_meta(preset: str) -> Any:
+def _build_on_meta(preset: str, state: dict[str, Any], graph_file: Path) -> Any:
     import torch
 
     from cenote import presets, sources
 
+    if graph_file.exists():
+        from cenote.rebuild import rebuild
+
+        graph = json.loads(graph_file.read_text())
+        held = list(dict.fromkeys(tensor for _, tensor in graph["weights"]))
+        return rebuild(graph, {tensor: torch.empty_like(state[f"w{i}"], device="meta") for i, tensor in enumerate(held)})
     with torch.device("meta"):
         if preset in presets.SEEDED:
             return presets.SEEDED[preset].build(presets.SEEDED[preset].length).eval()
@@ -114,7 +122,9 @@ def _main() -> None:
     torch.set_num_threads(threads)
     if method == "safetensors":
         from safetensors.torch import load_file
-    if preset in ("bert_base", "gpt2", "minilm"):
+    if (directory / "graph.json").exists():
+        import cenote.rebuild  # noqa: F401
+    elif preset in ("bert_base", "gpt2", "minilm"):
         import transformers.models.bert.modeling_bert
         import transformers.models.gpt2.modeling_gpt2  # noqa: F401
     elif preset == "efficientnet-lite0":
@@ -127,11 +137,11 @@ def _main() -> None:
         state = load_file(directory / "weights.safetensors")
     else:
         state = torch.load(directory / "weights.pt", weights_only=True, mmap=method.endswith("mmap"))
-    module = _build_on_meta(preset)
+    module = _build_on_meta(preset, state, directory / "graph.json")
     _assign(module, state)
     with torch.inference_mode():
         output = module(*inputs)
-        total = float(output.abs().sum())
+        total = sum(float(t.abs().sum()) for t in torch.utils._pytree.tree_leaves(output) if isinstance(t, torch.Tensor))
     done = time.perf_counter()
     print(json.dumps({"imports_s": imported - begin, "first_s": done - imported, "done_at": time.time(), "output": total}))
 

@@ -109,12 +109,13 @@ py::bytes encode(const py::dict& m) {
 
 py::dict decode(const py::bytes& bytes) {
   const Manifest m = check(decode_manifest(std::string_view(bytes)));
-  py::list files, tensors;
+  py::list files, tensors, block_offsets;
+  for (const BlockEntry& block : m.blocks) block_offsets.append(block.offset_bytes);
   for (const FileEntry& f : m.files) files.append(py::dict("name"_a = f.name, "size_bytes"_a = f.size_bytes, "blocks"_a = to_list(f.blocks)));
   for (const TensorEntry& tensor : m.tensors) tensors.append(to_dict(tensor));
   const py::dict signature("inputs"_a = to_list(m.signature.inputs), "outputs"_a = to_list(m.signature.outputs),
                            "inputs_tree"_a = m.signature.inputs_tree, "outputs_tree"_a = m.signature.outputs_tree);
-  return py::dict("blocks"_a = to_list(m.blocks), "files"_a = files, "tensors"_a = tensors, "signature"_a = signature,
+  return py::dict("blocks"_a = to_list(m.blocks), "block_offsets"_a = block_offsets, "files"_a = files, "tensors"_a = tensors, "signature"_a = signature,
                   "graph"_a = m.graph, "range_bytes"_a = m.range_bytes());
 }
 

@@ -11,7 +11,7 @@ import signal
 import sys
 from types import FrameType
 
-from cenote.errors import Error
+from cenote.errors import Error, from_os
 
 
 def _wants_json(arguments: list[str]) -> bool:
@@ -72,6 +72,8 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # `cenote logs | head`: nobody reads any more.
         return 0
+    except OSError as error:
+        return _report(from_os(error), as_json=_wants_json(arguments))
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # The parser's own usage errors.
             error.show()

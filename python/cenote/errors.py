@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 # absl::StatusCode by name -> exit code; the same table as source/base/status.h.
 EXIT_CODES = {
     "cancelled": 130,
@@ -37,6 +39,24 @@ class Error(Exception):
 
     def __reduce__(self) -> tuple[type[Error], tuple[str, str]]:
         return (type(self), (self.code, self.message))
+
+
+_BY_ERRNO = {errno.ENOENT: "not_found", errno.EACCES: "permission_denied", errno.EPERM: "permission_denied", errno.EROFS: "permission_denied"}
+_REMEDIES = {
+    errno.ENOSPC: "; free some space",
+    errno.EDQUOT: "; free some space",
+    errno.EACCES: "; change its owner or permissions, or name another place",
+    errno.EROFS: "; name another place",
+}
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
+
+def from_os(error: OSError) -> Error:
+    """A file or the system said no: which file, what, and what to do."""
+    number = error.errno or 0
+    code = "resource_exhausted" if number in _FULL else _BY_ERRNO.get(number, "unknown")
+    place = f"{error.filename}: " if error.filename else ""
+    return Error(code, f"{place}{error.strerror or error}{_REMEDIES.get(number, '')}")
 
 
 def usage(message: str) -> Error:

@@ -8,11 +8,14 @@ the batch, if the exported graph gives the module's own outputs at batch 1 as we
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import io
 import json
+import logging
 import math
 import warnings as python_warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -101,8 +104,20 @@ def _map_tensors(value: Any, change: dict[int, torch.Tensor]) -> Any:
 # ---- tracing -----------------------------------------------------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """torch.export logs and prints pages on its way to an exception that says the same."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
 def _export(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], shapes: Any) -> ExportedProgram:
-    with torch.no_grad(), python_warnings.catch_warnings():
+    with torch.no_grad(), python_warnings.catch_warnings(), _quiet():
         python_warnings.simplefilter("ignore")
         return torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
 

@@ -111,7 +111,7 @@ def make(name: str, seed: int = 0, batch: int = 1, length: int | None = None) ->
         return REAL[name]()
     preset = SEEDED.get(name)
     if preset is None:
-        raise ExportRefused(f"no preset '{name}': there are {', '.join(names())}")
+        raise ExportRefused(f"no preset '{name}'{sources.did_you_mean(name, names()) or ':'} there are {', '.join(names())}")
     if preset.length:
         import transformers.modeling_utils  # noqa: F401  It keeps torch.nn.init's functions as it finds them.
     with _no_initialisation():

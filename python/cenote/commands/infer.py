@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,19 +22,35 @@ _VALUES_SHOWN = 6
 def _npz(path: Path, card: ModelCard) -> list[tuple[str, Any]]:
     import numpy as np
 
+    from cenote.arrays import NUMPY_DTYPES
     from cenote.errors import Error, usage
 
+    if not path.is_file():
+        raise Error("not_found", f"{path}: no such file")
     try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("no zip archive")
         with np.load(path, allow_pickle=False) as loaded:
             arrays = {name: loaded[name] for name in loaded.files}
-    except FileNotFoundError:
-        raise Error("not_found", f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
-        raise usage(f"{path}: not an .npz file of plain arrays ({error})") from error
+    except (ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise usage(f"{path}: not an .npz file of plain arrays ({error}); write it with numpy.savez(FILE, name=array)") from error
     expected = [spec["name"] for spec in card.signature["inputs"]]
     if set(arrays) != set(expected):
         raise usage(f"{path} holds {sorted(arrays)}, '{card.name}' takes {sorted(expected)}; save them with numpy.savez(FILE, name=array)")
+    for name, array in arrays.items():
+        if array.dtype.newbyteorder("=") not in map(np.dtype, NUMPY_DTYPES.values()):
+            raise usage(f"{path}: '{name}' has dtype {array.dtype}; use one of {', '.join(NUMPY_DTYPES)}")
     return [(name, arrays[name]) for name in expected]
+
+
+def _save(path: Path, outputs: dict[str, Any]) -> None:
+    """As numpy.savez would, but under exactly this name, and for outputs of any name."""
+    import numpy as np
+
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, value in outputs.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, np.asanyarray(value), allow_pickle=False)
 
 
 def _batched(values: np.ndarray, card: ModelCard, what: str) -> None:
@@ -138,9 +156,7 @@ def infer(
             answer = connected.ask_flat(revision, _npz(npz, card), deadline_s=deadline)
             body = {"outputs": _summary(answer)}
     if save is not None:
-        import numpy as np
-
-        np.savez(save, **answer.outputs)
+        _save(save, answer.outputs)
     if output is Output.json:
         print_json(
             {"model": card.name, "digest": card.digest, "executor": answer.executor, **body, "waterfall": answer.waterfall.as_json()}

@@ -11,6 +11,7 @@ import typer
 from cenote.commands.options import CertificatesOption, ClusterOption, Output, OutputOption
 
 if TYPE_CHECKING:
+    from cenote.cluster import Cluster
     from cenote.deploy import Deployed
     from cenote.sources import Source
 
@@ -29,6 +30,18 @@ def _load(python: str | None, torch: str | None, hf: Path | None, preset: str | 
         return sources.load_hf(str(hf))
     assert preset is not None
     return presets.make(preset, seed)
+
+
+def _check_name(connected: Cluster, name: str, tag: str, update: bool) -> None:
+    """What the controller would refuse at the end, before minutes of exporting; it has the last word."""
+    from cenote import native
+    from cenote.errors import Error
+
+    native.load().check_model_name(name)
+    if tag:
+        native.load().check_tag(tag)
+    if not update and any(model["name"] == name for model in connected.models()):
+        raise Error("already_exists", f"a model named {name} exists; deploy with --update to add a revision, or under another name")
 
 
 def deploy(
@@ -62,14 +75,18 @@ def deploy(
             from cenote.export import export_model
             from cenote.graph_types import ExportRefused
 
+            if name:
+                _check_name(connected, name, tag, update)
             try:
                 spinner.update("making the module")
                 source = _load(python, torch, hf, preset, seed)
                 called = name or source.name
+                if not name:
+                    _check_name(connected, called, tag, update)
                 spinner.update(f"exporting {called}")
                 model = export_model(source.module, source.inputs, name=called, sources=source.sources, files=source.files)
             except ExportRefused as error:
-                raise usage(f"'{name or given[0]}' cannot be served: {error}") from error
+                raise usage(f"{name or 'this'} cannot be served: {error}") from error
         for text in [*source.notes, *model.warnings]:
             note(f"note: {text}")
         with byte_progress() as bars:

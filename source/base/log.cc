@@ -3,8 +3,9 @@
 #include <spdlog/sinks/rotating_file_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 
-#include "base/text.h"
+#include <vector>
 
+#include "base/text.h"
 
 namespace cenote {
 
@@ -25,6 +26,9 @@ absl::Status start_log(const LogOptions& options) {
     logger->set_level(level);
     logger->flush_on(spdlog::level::info);
     logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e %-7l %n: %v");
+    // Threads that outlive main (gRPC's) may be in the middle of a line while spdlog's registry is destroyed.
+    static std::vector<std::shared_ptr<spdlog::logger>>& kept = *new std::vector<std::shared_ptr<spdlog::logger>>;
+    kept.push_back(logger);
     spdlog::set_default_logger(std::move(logger));
   } catch (const spdlog::spdlog_ex& error) {
     return absl::PermissionDeniedError(str_cat("log file '", options.file, "': ", error.what()));

@@ -2,6 +2,7 @@
 
 #include <grpc/support/log.h>
 
+#include <cstdlib>
 #include <mutex>
 
 #include "base/log.h"
@@ -12,6 +13,8 @@ void quiet_grpc_log() {
   static std::once_flag once;
   std::call_once(once, [] {
     gpr_set_log_function([](gpr_log_func_args* line) { LOG_DEBUG("grpc: {} ({}:{})", line->message, line->file, line->line); });
+    // Its threads outlive main; what they log goes through is destroyed after this.
+    std::atexit([] { gpr_set_log_function([](gpr_log_func_args*) {}); });
   });
 }
 

@@ -125,6 +125,14 @@ class Running:
         return found
 
 
+def member(cluster: Cluster, name: str) -> dict[str, Any]:
+    """Its last report; unavailable while the controller does not know it."""
+    for report in cluster.status()["members"]:
+        if report["name"] == name:
+            return report
+    raise Error("unavailable", f"{name} is not a member")
+
+
 def until(true: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S) -> Any:
     """The first truthy answer; unavailable clusters are asked again."""
     deadline = time.monotonic() + timeout_s

@@ -6,7 +6,7 @@ import os
 import signal
 
 import torch
-from integration.running import Running, until
+from integration.running import Running, member, until
 from integration.small_models import Stack
 
 from cenote import temperatures
@@ -14,7 +14,7 @@ from cenote.cluster import Cluster
 
 
 def _agent(cluster: Cluster) -> dict:
-    return next(m for m in cluster.status()["members"] if m["role"] == "agent")
+    return member(cluster, "agent-0")
 
 
 def _deploy(cluster: Cluster, count: int, layers: int) -> list[tuple[str, torch.Tensor, torch.Tensor]]:
@@ -52,7 +52,7 @@ def test_a_silent_memory_server_costs_time_and_no_answer(running: Running) -> No
         for case in cases:
             _check(cluster, case)
         for server in ("memory-0", "memory-1"):
-            pid = next(m for m in cluster.status()["members"] if m["name"] == server)["pid"]
+            pid = member(cluster, server)["pid"]
             for name, _, _ in cases:
                 temperatures.make_cold(cluster, name)
             os.kill(pid, signal.SIGSTOP)

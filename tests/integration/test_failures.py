@@ -8,15 +8,11 @@ import threading
 import time
 
 import torch
-from integration.running import Running, until
+from integration.running import Running, member, until
 from integration.small_models import Stack
 
 from cenote import processes, temperatures
 from cenote.cluster import Cluster
-
-
-def _member(cluster: Cluster, name: str) -> dict:
-    return next(m for m in cluster.status()["members"] if m["name"] == name)
 
 
 def _deploy_several(cluster: Cluster, count: int) -> list[tuple[str, torch.Tensor, torch.Tensor]]:
@@ -40,7 +36,7 @@ def test_a_memory_server_dies_during_cold_requests(running: Running) -> None:
         cases = _deploy_several(cluster, 4)
         for name, _, _ in cases:
             temperatures.make_cold(cluster, name)
-        victim = _member(cluster, "memory-0")["pid"]
+        victim = member(cluster, "memory-0")["pid"]
         failures: list[BaseException] = []
 
         def ask(case: tuple[str, torch.Tensor, torch.Tensor]) -> None:
@@ -58,7 +54,7 @@ def test_a_memory_server_dies_during_cold_requests(running: Running) -> None:
         for thread in threads:
             thread.join()
         assert not failures, failures
-        until(lambda: _member(cluster, "memory-0")["pid"] != victim, "memory-0 is back")
+        until(lambda: member(cluster, "memory-0")["pid"] != victim, "memory-0 is back")
 
         # Its arena came back empty: the copies on the other server are copied again, until each block has two.
         for case in cases:
@@ -71,7 +67,7 @@ def test_an_executor_dies_and_finds_the_cache_warm(running: Running) -> None:
         (case,) = _deploy_several(cluster, 1)
         _check(cluster, case)
         until(lambda: set(temperatures.readiness(cluster, "m0").values()) <= {"mapped", "resident"}, "both devices have it")
-        fetched = _member(cluster, "agent-0")["fetched_bytes"]
+        fetched = member(cluster, "agent-0")["fetched_bytes"]
         before = {e["name"]: e for e in temperatures.executors(cluster)}
         for executor in before.values():
             os.kill(executor["pid"], signal.SIGKILL)
@@ -83,7 +79,7 @@ def test_an_executor_dies_and_finds_the_cache_warm(running: Running) -> None:
 
         until(back, "both executors are back")
         _check(cluster, case)
-        assert _member(cluster, "agent-0")["fetched_bytes"] == fetched
+        assert member(cluster, "agent-0")["fetched_bytes"] == fetched
 
 
 def test_a_router_dies_and_the_client_asks_the_other(running: Running) -> None:
@@ -91,10 +87,10 @@ def test_a_router_dies_and_the_client_asks_the_other(running: Running) -> None:
         (case,) = _deploy_several(cluster, 1)
         _check(cluster, case)
         for name in ("router-0", "router-1"):
-            os.kill(_member(cluster, name)["pid"], signal.SIGKILL)
+            os.kill(member(cluster, name)["pid"], signal.SIGKILL)
             for _ in range(5):
                 _check(cluster, case)
-            until(lambda name=name: _member(cluster, name), f"{name} is back")
+            until(lambda name=name: member(cluster, name), f"{name} is back")
 
 
 def test_serving_goes_on_while_the_controller_is_silent(running: Running) -> None:
@@ -102,7 +98,7 @@ def test_serving_goes_on_while_the_controller_is_silent(running: Running) -> Non
         (case,) = _deploy_several(cluster, 1)
         name, x, expected = case
         answer = cluster.ask(name, (x,))
-        controller = _member(cluster, "controller")["pid"]
+        controller = member(cluster, "controller")["pid"]
         os.kill(controller, signal.SIGSTOP)
         try:
             for _ in range(3):
@@ -125,9 +121,9 @@ def _check_flat(cluster: Cluster, digest: str, name: str, x: torch.Tensor, expec
 def test_what_was_deployed_survives_the_controllers_death(running: Running) -> None:
     with running.connect() as cluster:
         (case,) = _deploy_several(cluster, 1)
-        controller = _member(cluster, "controller")["pid"]
+        controller = member(cluster, "controller")["pid"]
         os.kill(controller, signal.SIGKILL)
-        until(lambda: _member(cluster, "controller")["pid"] != controller and len(cluster.status()["members"]) == 6, "it is back with all members")
+        until(lambda: member(cluster, "controller")["pid"] != controller and len(cluster.status()["members"]) == 6, "it is back with all members")
         assert [m["name"] for m in cluster.models()] == ["m0"]
         _check(cluster, case)
 
@@ -136,11 +132,14 @@ def test_an_agent_dies_and_comes_back_with_its_executors(running: Running) -> No
     with running.connect() as cluster:
         (case,) = _deploy_several(cluster, 1)
         _check(cluster, case)
-        agent = _member(cluster, "agent-0")
+        agent = member(cluster, "agent-0")
         os.kill(agent["pid"], signal.SIGKILL)
         _check(cluster, case)
-        until(lambda: all(e["address"] for e in _member(cluster, "agent-0")["executors"]), "its executors are back")
         pids = {agent["pid"], *(e["pid"] for e in agent["executors"])}
-        now = _member(cluster, "agent-0")
-        assert not pids & {now["pid"], *(e["pid"] for e in now["executors"])}
+
+        def back() -> bool:
+            now = member(cluster, "agent-0")
+            return all(e["address"] for e in now["executors"]) and not pids & {now["pid"], *(e["pid"] for e in now["executors"])}
+
+        until(back, "it is back with other executors")
         until(lambda: all(processes.start_time(pid) is None for pid in pids), "the executors of the dead agent ended with it", 20)

@@ -7,16 +7,12 @@ import re
 import numpy as np
 import pytest
 import torch
-from integration.running import Running, until
+from integration.running import Running, member, until
 from integration.small_models import Stack
 
 from cenote import temperatures
 from cenote.cluster import Cluster
 from cenote.errors import Error
-
-
-def _member(cluster: Cluster, name: str) -> dict:
-    return next(m for m in cluster.status()["members"] if m["name"] == name)
 
 
 def _arena(pid: int) -> list[tuple[int, int]]:
@@ -50,7 +46,7 @@ def _flip(pid: int, sample: bytes) -> int:
 
 def _corrupt(cluster: Cluster, server: str, module: Stack) -> None:
     """One byte in each layer's weights."""
-    pid = _member(cluster, server)["pid"]
+    pid = member(cluster, server)["pid"]
     for layer in module.layers:
         rows = layer.weight.detach().numpy().reshape(-1)
         assert _flip(pid, np.ascontiguousarray(rows[1000:1016]).tobytes()) >= 1, server
@@ -69,10 +65,10 @@ def test_corrupt_chunks_come_from_the_other_replica_and_are_counted_and_named(ru
         module, x, expected = _deploy_cold(cluster, "flipped")
         _corrupt(cluster, "memory-0", module)
         torch.testing.assert_close(cluster.infer("flipped", x), expected, rtol=1e-5, atol=1e-6)
-        until(lambda: _member(cluster, "agent-0")["integrity_failures"] >= 1, "the agent counts them")
+        until(lambda: member(cluster, "agent-0")["integrity_failures"] >= 1, "the agent counts them")
         log = (running.directory / "logs" / "agent-0.log").read_text()
         named = re.findall(r"corrupt chunk: block ([0-9a-f]+) chunk \d+ from memory-0", log)
-        assert len(named) == _member(cluster, "agent-0")["integrity_failures"], log
+        assert len(named) == member(cluster, "agent-0")["integrity_failures"], log
         known = {block[0] for block in cluster.models("flipped", blocks=True)[0]["record"]["blocks"]}
         assert all(any(block.startswith(short) for block in known) for short in named)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from integration.running import Running, emulated, until
+from integration.running import Running, emulated, member, until
 from integration.small_models import Lookup, Stack
 
 from cenote import processes, temperatures
@@ -53,12 +53,8 @@ class Asked(threading.Thread):
         torch.testing.assert_close(self.outputs, expected, rtol=1e-5, atol=1e-6)
 
 
-def _member(cluster: Cluster, name: str) -> dict:
-    return next(m for m in cluster.status()["members"] if m["name"] == name)
-
-
 def _executor(cluster: Cluster) -> dict:
-    (executor,) = _member(cluster, "agent-0")["executors"]
+    (executor,) = member(cluster, "agent-0")["executors"]
     return executor
 
 
@@ -88,7 +84,7 @@ def test_a_router_that_dies_under_a_request_costs_no_second_run(slow: Running) -
         x, expected = _deploy_slow(cluster)
         asked = _ask(cluster, x)
         name = _busy_router(cluster)
-        os.kill(_member(cluster, name)["pid"], signal.SIGKILL)
+        os.kill(member(cluster, name)["pid"], signal.SIGKILL)
         asked.expect(expected)
         until(lambda: _executor(cluster)["served"] >= 2, "it was served")
         assert _executor(cluster)["served"] == 2 and _executor(cluster)["running"] == 0
@@ -99,12 +95,12 @@ def test_a_daemon_told_to_end_answers_what_runs_first(slow: Running, name: str) 
     with slow.connect() as cluster:
         x, expected = _deploy_slow(cluster)
         asked = _ask(cluster, x)
-        member = _member(cluster, _busy_router(cluster) if name == "router" else name)
-        started = processes.start_time(member["pid"])
-        os.kill(member["pid"], signal.SIGTERM)
+        told = member(cluster, _busy_router(cluster) if name == "router" else name)
+        started = processes.start_time(told["pid"])
+        os.kill(told["pid"], signal.SIGTERM)
         asked.expect(expected)
-        until(lambda: processes.start_time(member["pid"]) != started, "it ended")
-        log = (slow.directory / "logs" / f"{member['name']}.log").read_text()
+        until(lambda: processes.start_time(told["pid"]) != started, "it ended")
+        log = (slow.directory / "logs" / f"{told['name']}.log").read_text()
         assert "stopping" in log, log
         torch.testing.assert_close(cluster.infer("slow", x, deadline_s=60), expected, rtol=1e-5, atol=1e-6)  # It is back, or another serves.
         if name == "router":

@@ -195,6 +195,16 @@ def _explain(directory: Path, names: list[str]) -> str:
     return "\n".join(lines)
 
 
+def _does_not_start(directory: Path, name: str, how: str) -> Error:
+    """The daemon's own last words and exit code where it had some, as it has for whatever of its settings it cannot have here."""
+    log = directory / "logs" / f"{name}.log"
+    last = [line.partition(f" {name}: ")[2] for line in processes.tail(log, 20) if line.startswith("cenoted ") and f" {name}: " in line]
+    codes = {"exit 2": "invalid_argument", "exit 4": "not_found", "exit 6": "failed_precondition", "exit 7": "permission_denied"}
+    if last and how in codes:
+        return Error(codes[how], f"{name} does not start: {last[-1]} (log: {log})")
+    return Error("internal", f"{name} does not stay up ({how}, {_RESTARTS_MAX} restarts)\n{_explain(directory, [name])}")
+
+
 def _wait_ready(
     new: ClusterState, settings: dict[str, Any], process: subprocess.Popen[bytes] | None, timeout_s: float, report: Report
 ) -> dict[str, Any]:
@@ -211,7 +221,7 @@ def _wait_ready(
             ended = [child for child in (supervisor(new.directory) or {"children": []})["children"] if child["restarts"] >= _RESTARTS_MAX]
             if ended and not ended[0]["pid"]:
                 name, how = ended[0]["name"], ended[0]["last_exit"]
-                raise Error("internal", f"{name} does not stay up ({how}, {ended[0]['restarts']} restarts)\n{_explain(new.directory, [name])}")
+                raise _does_not_start(new.directory, name, how)
             try:
                 status = cluster.status(timeout_s=2.0)
                 absent = missing(settings, status)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -84,7 +85,9 @@ def port_taken(host: str, port: int) -> bool:
             probe.bind((host, port))
         except PermissionError as error:
             raise Error("permission_denied", f"port {host}:{port}: {error.strerror}; choose one above 1023 in the settings") from error
-        except OSError:
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise Error("failed_precondition", f"{host} is no address of this host: put one of it into the settings") from error
             return True
     return False
 

@@ -74,7 +74,8 @@ AgentSettings agent_of(const Table& table) {
                       .read_bytes = table.bytes("read_size"),
                       .read_timeout = table.duration("read_timeout"),
                       .link_gb_per_s = table.number("link_gb_per_s")};
-  if (agent.cache_directory == "auto") agent.cache_directory = "/dev/shm";
+  agent.cache_directory_auto = agent.cache_directory == "auto";
+  if (agent.cache_directory_auto) agent.cache_directory = "/dev/shm";
   for (size_t i = 0; i < table.settings.count(table.path("device")); ++i) {
     agent.devices.push_back(device_of({table.settings, str_cat(table.prefix, "device[", i, "].")}));
   }

@@ -66,7 +66,7 @@ class AgentRole {
                                                               .name = str_cat(context_.settings.name, "-", context_.name),
                                                               .data_bytes = settings_.cache_capacity_bytes,
                                                               .incarnation = incarnation_,
-                                                              .mount_point = run_path(".cache")}));
+                                                              .mount_point = settings_.cache_directory_auto ? run_path(".cache") : ""}));
     if (!cache_->note().empty()) LOG_INFO("{}", cache_->note());
     exits_ = ::epoll_create1(EPOLL_CLOEXEC);
     if (exits_ < 0) return errno_status(errno, "epoll_create1");

@@ -126,3 +126,25 @@ def test_status_leaves_what_it_does_not_understand_to_the_parser(cenote, more: l
     ran = cenote("status", *more)
     assert ran.returncode == 2
     assert "Usage: cenote status" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("override", "exit_code", "said"),
+    [
+        ("memory.capacity=16 TiB", 6, "memory-0 does not start: cannot map an arena of 16.0 TiB"),
+        ("agent.cache_directory=/nowhere/at/all", 4, "agent-0 does not start: cannot create the cache /nowhere/at/all"),
+        ("controller.host=192.0.2.1", 6, "192.0.2.1 is no address of this host"),
+    ],
+)
+def test_what_this_machine_cannot_give_ends_up_with_the_daemons_own_words(cenote, tmp_path: Path, override: str, exit_code: int, said: str) -> None:
+    from cenote import lifecycle, processes
+
+    settings = ["--set", "cluster.name=cannot", "--set", f"cluster.state_directory={tmp_path}/cannot"]
+    keys = ["controller.port", *[f"{key}.port" for key in ("router[0]", "router[1]", "memory[0]", "memory[1]")]]
+    keys += ["memory[0].fabric_port", "memory[1].fabric_port"]
+    for key, port in zip(keys, processes.free_ports(len(keys)), strict=True):
+        settings += ["--set", f"{key}={port}"]
+    ran = cenote("up", str(ROOT / "settings" / "local.toml"), *settings, "--set", override)
+    assert (ran.returncode, said in ran.stderr) == (exit_code, True), ran.stderr
+    assert len(ran.stderr.strip().splitlines()) == 1
+    assert lifecycle.supervisor(tmp_path / "cannot") is None

@@ -48,6 +48,8 @@ TEST(ClusterSettings, the_local_file_is_two_routers_two_memory_servers_and_an_ag
   ASSERT_EQ(cluster->agents[0].devices.size(), 2u);
   EXPECT_EQ(cluster->agents[0].devices[1].name, "host:1");
   EXPECT_EQ(cluster->agents[0].cache_directory, "/dev/shm");
+  EXPECT_TRUE(cluster->agents[0].cache_directory_auto);
+  EXPECT_FALSE(load_cluster_settings(shipped("local.toml"), {"agent.cache_directory=/dev/shm"}, kHome)->agents[0].cache_directory_auto);
   EXPECT_EQ(cluster->replicas, 2u);
   EXPECT_EQ(cluster->group.bytes, 8u << 20);
   EXPECT_EQ(cluster->fabric_provider, "");

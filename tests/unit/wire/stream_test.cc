@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <future>
+
 #include "certificates.h"
 #include "join_service.h"
 #include "wire/server.h"
@@ -148,15 +150,18 @@ TEST_F(StreamTest, silence_ends_a_stream_as_unavailable) {
 
 TEST_F(StreamTest, a_server_that_never_ends_its_side_cannot_hold_a_closing_client) {
   // The server's handler is stuck, so its end of the stream never comes; the client gives up after kCloseTimeout.
-  std::mutex held;
-  held.lock();
-  service_.on_report = [&](const v1::MemberReport&) { const std::lock_guard wait(held); };
+  std::promise<void> release, left;
+  service_.on_report = [&, released = release.get_future().share()](const v1::MemberReport&) {
+    released.wait();
+    left.set_value();
+  };
   open();
   ASSERT_TRUE(stream_->send(report(1)).ok());
   stream_->close();
   ASSERT_TRUE(client_.wait([&] { return closed_.size() == 1; }));
   EXPECT_EQ(closed_[0].code(), absl::StatusCode::kUnavailable);
-  held.unlock();
+  release.set_value();
+  left.get_future().wait();  // It uses what lies on this stack.
 }
 
 TEST_F(StreamTest, a_refused_call_says_why) {

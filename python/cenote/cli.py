@@ -9,8 +9,8 @@ import json
 import os
 import signal
 import sys
-from types import FrameType
 
+from cenote import interrupts
 from cenote.errors import Error, from_os
 
 
@@ -27,10 +27,6 @@ def _report(error: Error, *, as_json: bool) -> int:
         mark = "\x1b[1;31merror\x1b[0m" if sys.stderr.isatty() and not os.environ.get("NO_COLOR") else "error"
         sys.stderr.write(f"{mark}: {error.message}\n")
     return error.exit_code
-
-
-def _on_terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _plain_status(arguments: list[str]) -> bool:
@@ -55,6 +51,8 @@ def _parse_and_run(arguments: list[str]) -> int:
         result = typer.main.get_command(app).main(arguments, prog_name="cenote", standalone_mode=False)
     except typer.Abort:
         raise KeyboardInterrupt from None
+    if result == 130:  # The parser keeps a KeyboardInterrupt to itself.
+        raise KeyboardInterrupt
     return result if isinstance(result, int) else 0
 
 
@@ -82,7 +80,7 @@ def run(arguments: list[str]) -> int:
 
 
 def main() -> None:
-    signal.signal(signal.SIGTERM, _on_terminate)
+    interrupts.install()
     code = run(sys.argv[1:])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # All is done and said: Ctrl-C while Python ends must not change the exit code.
     sys.exit(code)

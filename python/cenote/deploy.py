@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cenote import native
+from cenote import interrupts, native
 from cenote.errors import Error, refused
 
 if TYPE_CHECKING:
@@ -197,6 +197,7 @@ def send(
             native.load().send_blocks(certificates, shares, client, report)
         missing = {order[index] for index, _ in plan["send"]}
         had = sum(size for digest, (size, _, _) in prepared.blocks.items() if digest not in missing)
+        interrupts.check()
         return controller.commit_deploy(deploy, prepared.record, timeout_s=30.0), total, had
     except BaseException:
         with contextlib.suppress(Error):

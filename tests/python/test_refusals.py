@@ -3,14 +3,17 @@ libraries' logs or of a traceback gets in its way."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from cenote import cli, presets, sources
+from cenote import cli, interrupts, presets, sources
 from cenote.cluster import ModelCard
 from cenote.commands.infer import _npz, _save
 from cenote.errors import Error, from_os
@@ -116,3 +119,31 @@ def test_what_the_system_refuses_has_its_exit_code_and_its_file(
     monkeypatch.setattr(cli, "_parse_and_run", fails)
     assert cli.run(["models"]) == exit_code == from_os(OSError(number, "no")).exit_code
     assert capsys.readouterr().err.startswith("error: /some/file: no")
+
+
+def test_an_interrupt_that_a_library_swallowed_is_not_lost(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def swallows(_arguments: list[str]) -> int:
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        interrupts.check()
+        return 0
+
+    monkeypatch.setattr(cli, "_parse_and_run", swallows)
+    monkeypatch.setattr(interrupts, "_asked", False)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        interrupts.install()
+        assert cli.run(["deploy"]) == 130
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert capsys.readouterr().err == "\ninterrupted\n"
+
+
+def test_an_interrupt_that_the_parser_turned_into_an_exit_code_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cenote.cluster.Cluster.connect", interrupted)
+    assert cli.run(["models"]) == 130
+    assert capsys.readouterr().err == "\ninterrupted\n"

@@ -40,6 +40,9 @@ void prepare_environment() {
   setenv("FI_OFI_RXM_TX_SIZE", std::to_string(kOperationsPerEndpointMax).c_str(), 0);
   setenv("FI_OFI_RXM_RX_SIZE", "64", 0);
   setenv("FI_OFI_RXM_ENABLE_PASSTHRU", "1", 0);
+  // PSM, and its second generation: no signal handlers of their own, not even while they load.
+  setenv("IPATH_NO_BACKTRACE", "1", 0);
+  setenv("HFI_NO_BACKTRACE", "1", 0);
 }
 
 // PSM's constructors install handlers that end the process with exit code 1, for SIGINT and SIGTERM even. Whatever changes while this

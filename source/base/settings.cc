@@ -60,7 +60,7 @@ Json value_json(const SettingValue& value) {
   return std::visit(
       [](const auto& v) -> Json {
         if constexpr (std::is_same_v<std::decay_t<decltype(v)>, Duration>)
-          return v.seconds();
+          return static_cast<double>(v.ns) / 1e9;  // Exact where the decimal is: seconds() gives 60.00000000000001.
         else
           return v;
       },

@@ -133,6 +133,7 @@ TEST(ClusterSettings, the_json_has_every_key_with_base_units) {
   EXPECT_EQ(json["memory"][1]["capacity"], 2ull << 30);
   EXPECT_EQ(json["controller"]["heartbeat_interval"], 0.25);
   EXPECT_EQ(json["load"]["group"], 8u << 20);
+  EXPECT_EQ(json["limits"]["deploy_lease"], 60.0);
   EXPECT_EQ(json["cluster"]["state_directory"], "/home/someone/.local/state/cenote/local");
   EXPECT_EQ(json["placement"]["replicas"], 2);
   EXPECT_EQ(json["agent"][0]["device"][1]["name"], "host:1");

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from integration.running import SETTINGS, Running, make, until
+from integration.small_models import make_large
 
 from cenote.cluster import Cluster
 
@@ -92,5 +93,5 @@ def test_a_deploy_that_is_killed_is_forgotten_when_its_lease_ends(patient: Runni
         finally:
             os.kill(stopped, signal.SIGCONT)
         _expect_nothing(cluster)
-        again = patient.tool("deploy", "large", "--python", f"{MODELS}:make_large")  # The name is free.
-        assert again.returncode == 0, again
+        module, inputs = make_large()
+        assert cluster.deploy(module.eval(), inputs, name="large").already_existed is False  # The name is free.

@@ -60,7 +60,11 @@ class RouterRole {
     const ControllerSettings& controller = context_.settings.controller;
     link_ = wire::ControllerLink::open({.address = wire::format_address(controller.host, controller.port), .identity = identity_},
                                        {.on_connected = [this] { mailbox_.post_answer(ControllerUp{}); },
-                                        .on_directive = [this](Directive directive) { mailbox_.post_answer(std::move(directive)); },
+                                        .on_directive =
+                                            [this](Directive directive) {
+                                              was_connected_ = true;
+                                              mailbox_.post_answer(std::move(directive));
+                                            },
                                         .on_disconnected = [this](const absl::Status& why) { note_disconnected(why); }});
     LOG_INFO("router on {}, queue_max {}, outstanding_max {}", server_->address(), settings_.queue_max, settings_.outstanding_max);
     return absl::OkStatus();
@@ -158,7 +162,13 @@ class RouterRole {
   }
 
   void note_disconnected(const absl::Status& why) {
-    if (std::string text(why.message()); text != std::exchange(last_disconnect_, text)) LOG_WARNING("controller: {}; serving goes on", text);
+    std::string text(why.message());
+    if (text == std::exchange(last_disconnect_, text)) return;
+    if (was_connected_) {
+      LOG_WARNING("controller: {}; serving goes on", text);
+    } else {
+      LOG_INFO("controller: {}; it may be starting too", text);
+    }
   }
 
   // ---- actions -----------------------------------------------------------------------------------------------------------
@@ -237,7 +247,8 @@ class RouterRole {
   wire::Identity identity_;
   std::unique_ptr<wire::InferenceService> service_;
   std::unique_ptr<wire::Server> server_;
-  std::string last_disconnect_;  // The controller link's callbacks only.
+  std::string last_disconnect_;  // The controller link's callbacks only. So too:
+  bool was_connected_ = false;   // The controller has spoken.
   std::unique_ptr<wire::ControllerLink> link_;
   std::map<LinkId, std::shared_ptr<wire::InferenceSession>> links_;
   OpenCount open_links_;

@@ -89,8 +89,9 @@ void Controller::handle(Instant, const Appended& e, Actions& actions) {
     }
     told_dirty_ = garbage_dirty_ = true;
   } else {
-    actions.emplace_back(Say{true, str_cat("the catalogue cannot be written: ", e.status.message())});
+    if (e.status != unwritable_) actions.emplace_back(Say{true, str_cat("the catalogue cannot be written: ", e.status.message())});
   }
+  unwritable_ = e.status;
   const auto done = std::exchange(appending_done_, nullptr);
   done(e.status, actions);
   pump(actions);

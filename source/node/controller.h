@@ -199,6 +199,7 @@ class Controller {
   std::deque<Change> changes_;
   Events appending_;                              // Under way at the store; empty: none.
   std::function<void(const absl::Status&, Actions&)> appending_done_;
+  absl::Status unwritable_;                       // Why the store refused the last append; Ok: it did not.
 
   std::map<uint64_t, Deploy> deploys_;
   uint64_t next_deploy_;                          // Begins at first_version: never one of an earlier start.

@@ -186,10 +186,14 @@ void Controller::check_waiting(Instant now, Actions& actions) {
     const auto missing = std::find_if(blocks.begin(), blocks.end(), [this](const BlockRef& block) { return live_replicas(block.id) == 0; });
     if (missing == blocks.end()) {
       commit(ask.call, ask.deploy, std::move(ask.record), actions);
-    } else if (ask.deadline <= now) {
+    } else if (ask.deadline <= now || !unwritable_.ok()) {  // What servers report is not counted before it is stored.
       Deploy& deploy = deploys_.at(ask.deploy);
       deploy.committing = false;
       deploy.expires = now + options_.deploy_lease;  // The client may send what is missing and commit again.
+      if (!unwritable_.ok()) {
+        actions.emplace_back(CommitReply{ask.call, unwritable_});
+        continue;
+      }
       actions.emplace_back(CommitReply{ask.call, absl::DeadlineExceededError(str_cat("commit of ", ask.record.name, ": no live memory server has reported block ", missing->id.short_hex(),
                                                                                      "; send it again and commit again"))});
     } else {

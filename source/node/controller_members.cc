@@ -97,8 +97,7 @@ void Controller::note_blocks(Instant, Member& member, const MemberReport& report
                   });
                   return;
                 }
-                // What it said is lost: it must say all again.
-                found->second.inventoried = false;
+                // What it said is lost: it must say all again. What the catalogue knows of it goes on being served meanwhile.
                 found->second.delta.queued = false;
                 found->second.ask_inventory = found->second.last_seen + kInventoryRetry;
               },

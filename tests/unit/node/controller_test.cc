@@ -257,6 +257,27 @@ TEST(ControllerDeployTest, a_store_that_fails_fails_the_commit_and_nothing_is_vi
   EXPECT_TRUE(world.controller.catalogue().revisions().empty());
 }
 
+TEST(ControllerDeployTest, a_store_that_cannot_take_replicas_ends_a_commit_at_once_and_what_is_known_goes_on_being_served) {
+  TwoServers world;
+  ASSERT_TRUE(world.deploy(record_of(0, "bert", {1})).ok());
+  const auto plan = world.begin("gpt", {2, 1001});
+  ASSERT_TRUE(plan.ok());
+  world.store_status = absl::ResourceExhaustedError("disk full");
+  const size_t warnings = world.warnings.size();
+  world.said("memory-0", {2, 1001});
+  world.said("memory-1", {2, 1001});
+  const auto& failed = world.commits.at(world.commit(plan->deploy, record_of(1, "gpt", {2})));
+  EXPECT_EQ(failed.status().code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(world.warnings.size(), warnings + 1) << "said once";
+  EXPECT_EQ(world.last_told<Assignment>("agent-0")->memory_servers.size(), 2u);
+  world.store_status = absl::OkStatus();
+  MemberReport report = world.alive.at("memory-0");
+  report.inventory = true;
+  report.held = {block(1), block(1000), block(2), block(1001)};
+  world.feed(Reported{world.stream_of.at("memory-0"), report});
+  EXPECT_TRUE(world.commits.at(world.commit(plan->deploy, record_of(1, "gpt", {2}))).ok());
+}
+
 TEST(ControllerDeployTest, the_blocks_of_a_deploy_that_fell_silent_are_dropped_but_not_those_that_others_need) {
   TwoServers world;
   world.wait(ms(60'000));

@@ -117,7 +117,11 @@ def ports_wanted(settings: dict[str, Any]) -> list[tuple[str, str, int]]:
 
 def _check_ports(settings: dict[str, Any]) -> None:
     for daemon, host, port in ports_wanted(settings):
-        if port and processes.port_taken(host, port):
+        try:
+            taken = port and processes.port_taken(host, port)
+        except Error as error:
+            raise Error(error.code, f"{daemon}: {error}") from error
+        if taken:
             raise refused(
                 f"port {host}:{port} of {daemon} is taken by {processes.listener(port)}; stop that, or choose another port in the settings"
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import signal
 import socket
 import time
@@ -11,6 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cenote.errors import Error
+
+_PORT_MIN = 10_000  # Below are the ports that people and services know by heart.
 
 
 def start_time(pid: int) -> int | None:
@@ -87,7 +90,7 @@ def port_taken(host: str, port: int) -> bool:
             raise Error("permission_denied", f"port {host}:{port}: {error.strerror}; choose one above 1023 in the settings") from error
         except OSError as error:
             if error.errno == errno.EADDRNOTAVAIL:
-                raise Error("failed_precondition", f"{host} is no address of this host: put one of it into the settings") from error
+                raise Error("failed_precondition", f"{host} is no address of this host: put one of it (`ip address`) into the settings") from error
             return True
     return False
 
@@ -117,7 +120,16 @@ def listener(port: int) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Distinct TCP ports free on loopback now. Someone may take one before it is used: callers retry."""
+    """Distinct TCP ports free on loopback now, where there is room outside the range from which the kernel gives ports to
+    connections: from in there any connection could take one before its daemon listens."""
+    first, last = (int(word) for word in Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    outside = [port for port in range(_PORT_MIN, 65536) if not first <= port <= last]
+    found: list[int] = []
+    for port in random.SystemRandom().sample(outside, len(outside)):
+        if len(found) == count:
+            return found
+        if not port_taken("127.0.0.1", port):
+            found.append(port)
     sockets = [socket.socket() for _ in range(count)]
     try:
         for sock in sockets:

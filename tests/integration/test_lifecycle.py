@@ -11,6 +11,7 @@ import pytest
 from integration.running import Running, until
 
 from cenote import lifecycle, processes, state
+from cenote.errors import Error
 
 DAEMONS = {"controller", "router-0", "router-1", "memory-0", "memory-1", "agent-0"}
 
@@ -76,11 +77,18 @@ def test_a_port_that_is_taken_is_named_with_who_has_it_and_nothing_starts(settin
 
 
 def test_daemons_that_do_not_come_are_named_and_nothing_stays(settings_only: Running) -> None:
-    # 192.0.2.0/24 is no one's (RFC 5737): no supervisor here starts that server.
-    up = settings_only.tool("up", str(settings_only.settings), "--set", "memory[1].host=192.0.2.1", "--timeout", "4")
-    assert up.returncode != 0 and "memory-1" in up.stderr, up
+    with pytest.raises(Error, match="memory-1") as late:
+        lifecycle.up(settings_only.settings, [], timeout_s=0.001)
+    assert late.value.exit_code == 124
     until(lambda: not settings_only.leftovers(), f"nothing is left: {settings_only.leftovers()}", 10)
     assert settings_only.tool("status").returncode == 3
+
+
+def test_an_address_of_another_host_is_named_before_anything_starts(settings_only: Running) -> None:
+    # 192.0.2.0/24 is no one's (RFC 5737).
+    up = settings_only.tool("up", str(settings_only.settings), "--set", "memory[1].host=192.0.2.1")
+    assert up.returncode == 6 and "memory-1: 192.0.2.1" in up.stderr, up
+    assert not settings_only.leftovers()
 
 
 def test_a_killed_supervisor_takes_its_daemons_along_and_up_works_again(running: Running) -> None:

@@ -350,6 +350,7 @@ def _measure_requests(subject: Subject, rounds: int, report: Report) -> dict[str
     for number in range(min(rounds, 5)):
         report(f"{subject.name}: cached requests, {number + 1} of {min(rounds, 5)}")
         temperatures.make_cached(cluster, subject.name)
+        cluster.ask_flat(*_warm_request(subject))  # As before a cold one: the client's connection to a fresh executor is not the model's.
         cached.append(subject.ask())
         resident += [subject.ask() for _ in range(3)]
     starts = []

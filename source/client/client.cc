@@ -19,16 +19,17 @@ using node::ClientEvent;
 // A router's link is reopened this long after its end.
 constexpr Duration kReconnectAfter = Duration::from_ms(50);
 constexpr Duration kReconnectAfterMax = Duration::from_ms(1'000);
+constexpr size_t kReplySizesMax = 1024;
 
-uint64_t payload_of(const InferRequest& request) {
+uint64_t payload_of(const std::vector<Tensor>& tensors) {
   uint64_t bytes = 0;
-  for (const Tensor& tensor : request.inputs) bytes += tensor.bytes.size();
+  for (const Tensor& tensor : tensors) bytes += tensor.bytes.size();
   return bytes;
 }
 
 absl::Status check_request(const InferRequest& request) {
   for (const Tensor& tensor : request.inputs) CENOTE_RETURN_IF_ERROR(check_tensor(tensor));
-  if (const uint64_t bytes = payload_of(request); bytes > kPayloadBytesMax) {
+  if (const uint64_t bytes = payload_of(request.inputs); bytes > kPayloadBytesMax) {
     return absl::InvalidArgumentError(absl::StrCat("inputs: ", format_bytes(bytes), " together, a request may carry ",
                                                    format_bytes(kPayloadBytesMax), "; send smaller batches"));
   }
@@ -82,10 +83,11 @@ class SessionClient final : public Client {
     const RequestId id = request.id;
     absl::Status status = check_request(request);
     if (status.ok() && timeout.ns <= 0) status = absl::DeadlineExceededError("the deadline had passed when the request was made");
-    request.payload_bytes = payload_of(request);
-    const node::ClientSubmit submit{id, monotonic_now() + timeout, request.payload_bytes};
+    request.payload_bytes = payload_of(request.inputs);
+    node::ClientSubmit submit{id, monotonic_now() + timeout, request.payload_bytes};
     if (status.ok()) {
       const std::lock_guard lock(mutex_);
+      if (const auto known = reply_sizes_.find(request.model); known != reply_sizes_.end()) submit.reply_bytes = known->second;
       if (stopping_) status = absl::CancelledError("the client is being closed");
       else if (!pending_.try_emplace(id, Pending{std::make_shared<const InferRequest>(std::move(request)), std::move(done)}).second) {
         status = absl::AlreadyExistsError(absl::StrCat("request ", id.hex(), " is under way already"));
@@ -268,11 +270,19 @@ class SessionClient final : public Client {
       const std::lock_guard lock(mutex_);
       const auto it = pending_.find(reply.id);
       if (it == pending_.end()) return;
+      note_reply_size(it->second.request->model, reply);
       it->second.reply = std::move(reply);
       work = step_locked({event});
     }
     perform(std::move(work));
     changed_.notify_one();
+  }
+
+  // What a model last answered tells how its next answer should travel. mutex_ held.
+  void note_reply_size(const std::string& model, const InferReply& reply) {
+    if (!reply.status.ok()) return;
+    if (reply_sizes_.size() >= kReplySizesMax && !reply_sizes_.contains(model)) reply_sizes_.erase(reply_sizes_.begin());
+    reply_sizes_[model] = payload_of(reply.outputs);
   }
 
   void session_ended() {
@@ -315,6 +325,7 @@ class SessionClient final : public Client {
   std::condition_variable changed_;
   node::RequestKeeper keeper_;
   std::map<RequestId, Pending> pending_;
+  std::map<std::string, uint64_t> reply_sizes_;  // By model as it was named, the last reply's bytes.
   std::vector<Link> routers_;
   std::map<std::string, Link> executors_;
   size_t open_sessions_ = 0;

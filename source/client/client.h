@@ -1,5 +1,5 @@
 // client/client.h - asks a cluster: each request is kept until it is answered, resent by its id through another router when one is
-// lost, and its payload streamed straight to an executor when it is large (node/client.h).
+// lost, and its payload streamed straight to an executor when it is large, or when the model's last reply was (node/client.h).
 //
 // Thread-safe. One connection per router and per executor met, however many requests are under way.
 #pragma once

@@ -12,7 +12,7 @@
 
 namespace cenote {
 
-// Inputs up to this travel inside the call to the router; larger ones go straight to an executor by ticket.
+// Inputs and replies up to this travel through the router; larger ones go straight between client and executor by ticket.
 inline constexpr size_t kInlinePayloadBytesMax = 64 << 10;
 // Upper bound of one request's or reply's tensors together.
 inline constexpr size_t kPayloadBytesMax = 256 << 20;

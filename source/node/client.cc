@@ -20,7 +20,7 @@ void RequestKeeper::handle(Instant, const ClientSubmit& event, Actions&) {
   const auto [it, inserted] = requests_.try_emplace(event.id);
   CENOTE_CHECK(inserted);
   it->second.deadline = event.deadline;
-  it->second.payload_bytes = event.payload_bytes;
+  it->second.large = std::max(event.payload_bytes, event.reply_bytes) > kInlinePayloadBytesMax;
 }
 
 void RequestKeeper::handle(Instant, const ClientCancel& event, Actions& actions) {
@@ -147,7 +147,7 @@ void RequestKeeper::send_waiting(Instant now, Actions& actions) {
     request.state = State::kAtRouter;
     ++request.tries;
     ++routers_[router].outstanding;
-    actions.push_back(SendToRouter{router, id, request.payload_bytes > kInlinePayloadBytesMax, request.deadline - now});
+    actions.push_back(SendToRouter{router, id, request.large, request.deadline - now});
   }
 }
 

@@ -2,9 +2,9 @@
 // is lost, sends it again by the same id through another, until its deadline. Executors drop what they have seen (design section 6).
 // A state machine: step(now, events) -> actions; no I/O, clock or threads. wire/client.cc feeds it sessions.
 //
-// A request whose payload is small goes to a router whole. A larger one goes as a header; the router answers with a ticket, and
-// the payload goes straight to the executor it names. What comes back as kUnavailable is tried again with back-off; any other
-// status is the answer.
+// A request goes to a router whole if its payload is small and its reply will be. Otherwise it goes as a header; the router answers
+// with a ticket, and the payload goes straight to the executor it names, which replies there. What comes back as kUnavailable is tried
+// again with back-off; any other status is the answer.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +23,12 @@
 namespace cenote::node {
 
 // ---- events -------------------------------------------------------------------------------------------------------------
-struct ClientSubmit { RequestId id; Instant deadline; uint64_t payload_bytes = 0; };  // The id must not be under way.
+struct ClientSubmit {
+  RequestId id;                // Must not be under way.
+  Instant deadline;
+  uint64_t payload_bytes = 0;
+  uint64_t reply_bytes = 0;    // Expected; 0: unknown.
+};
 struct ClientCancel { RequestId id; };
 struct RouterUp { size_t router = 0; uint32_t credits = 0; };     // Its Welcome came.
 struct RouterCredits { size_t router = 0; uint32_t credits = 0; };
@@ -61,7 +66,7 @@ class RequestKeeper {
   enum class State : uint8_t { kWaiting, kAtRouter, kAwaitingExecutor, kAtExecutor };
   struct Request {
     Instant deadline;
-    uint64_t payload_bytes = 0;
+    bool large = false;             // Payload or reply: not through a router.
     State state = State::kWaiting;
     Instant not_before;             // While waiting: back-off.
     Duration backoff = kRetryMin;

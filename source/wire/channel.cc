@@ -6,6 +6,7 @@
 #include "grpcpp/generic/generic_stub.h"
 #include "grpcpp/support/byte_buffer.h"
 #include "grpcpp/support/channel_arguments.h"
+#include "wire/bulk_arguments.h"
 #include "wire/grpc_log.h"
 
 namespace cenote::wire {
@@ -48,6 +49,7 @@ std::shared_ptr<grpc::Channel> open_channel(const std::string& address, const st
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, ms(options.backoff_max));
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);  // A proxy of the environment is for the web, not for the cluster.
+  for (const auto& [name, value] : kBulkArguments) arguments.SetInt(name, value);
   arguments.SetMaxReceiveMessageSize(options.message_bytes_max);
   arguments.SetMaxSendMessageSize(options.message_bytes_max);
   const bool local = address.rfind("unix:", 0) == 0;

@@ -10,6 +10,7 @@
 
 #include "base/status.h"
 #include "grpcpp/server_builder.h"
+#include "wire/bulk_arguments.h"
 #include "wire/grpc_log.h"
 
 namespace cenote::wire {
@@ -59,6 +60,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::start(const ServerOptions& optio
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, ms(kPingInterval) / 4);
+  for (const auto& [name, value] : kBulkArguments) builder.AddChannelArgument(name, value);
   builder.SetMaxReceiveMessageSize(options.receive_bytes_max > 0 ? options.receive_bytes_max : options.message_bytes_max);
   builder.SetMaxSendMessageSize(options.message_bytes_max);
   int bound_port = 0;

@@ -269,5 +269,18 @@ TEST_F(RouterRoleTest, a_large_payload_goes_straight_to_the_executor_by_ticket) 
   });
 }
 
+TEST_F(RouterRoleTest, a_model_whose_last_reply_was_large_is_asked_by_ticket) {
+  ScriptedExecutor& executor = add_executor([](const InferRequest& request) {
+    return InferReply{.outputs = {{"y", DType::kU8, {1 << 20}, std::string(1 << 20, 'y')}}, .revision = request.revision};
+  });
+  start(1);
+  for (const bool by_ticket : {false, true}) {
+    const auto reply = client_->infer(request(100), kTimeout);
+    ASSERT_TRUE(reply.ok()) << reply.status();
+    EXPECT_EQ(reply->outputs[0].bytes.size(), 1u << 20);
+    executor.condition.change([&] { EXPECT_EQ(executor.requests.back().by_ticket, by_ticket); });
+  }
+}
+
 }  // namespace
 }  // namespace cenote

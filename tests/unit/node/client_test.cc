@@ -89,6 +89,16 @@ TEST_F(ClientTest, a_large_request_goes_as_a_header_then_by_its_ticket_to_the_ex
   EXPECT_NE(find<SendToExecutor>(step({TicketCame{0, ticket(2)}})), std::nullopt);  // The connection is kept.
 }
 
+TEST_F(ClientTest, a_small_request_whose_reply_will_be_large_goes_by_ticket_too) {
+  step({RouterUp{0, 8}});
+  ClientSubmit submit = small(1);
+  submit.reply_bytes = kInlinePayloadBytesMax;
+  EXPECT_FALSE(find<SendToRouter>(step({submit}))->header_only);
+  submit.id = id(2);
+  ++submit.reply_bytes;
+  EXPECT_TRUE(find<SendToRouter>(step({submit}))->header_only);
+}
+
 TEST_F(ClientTest, a_ticket_of_an_executor_that_restarted_or_died_asks_for_another) {
   step({RouterUp{0, 8}});
   step({large(1)});

@@ -117,7 +117,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _export(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], shapes: Any) -> ExportedProgram:
-    with torch.no_grad(), python_warnings.catch_warnings(), _quiet():
+    with torch.no_grad(), python_warnings.catch_warnings(), _quiet(), _unchanged(module, _attributes(module)):
         python_warnings.simplefilter("ignore")
         return torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
 
@@ -178,6 +178,10 @@ def _user_values(program: ExportedProgram) -> list[Any]:
 
 def _differs(module: torch.nn.Module, program: ExportedProgram, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     """Why the graph is not the module at these inputs; empty if it is. Guards of export are not asked: executors have none."""
+    try:
+        written = graph_encode.encode(program.graph_module).written
+    except ExportRefused:
+        return ""  # Refused by name later.
     state = {**program.state_dict, **program.constants}
     flat = iter(torch.utils._pytree.tree_leaves((args, kwargs)))
     values = []
@@ -186,26 +190,46 @@ def _differs(module: torch.nn.Module, program: ExportedProgram, args: tuple[Any,
             leaf = next(flat)
             values.append(leaf.clone() if isinstance(leaf, torch.Tensor) else leaf)
         elif spec.kind in _KINDS:
-            values.append(state[spec.target] if spec.kind == InputKind.PARAMETER else state[spec.target].clone())
+            tensor = state[spec.target].detach()
+            values.append(tensor.clone() if spec.arg.name in written else tensor)
         else:
             return ""  # Refused by name later.
     batch = next((v.shape[0] for v in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(v, torch.Tensor) and v.dim()), 0)
-    buffers = {n: b.detach().clone() for n, b in module.named_buffers()}
+    kept = [state[s.target] for s in program.graph_signature.input_specs if s.kind in _KINDS and s.arg.name in written]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _unchanged(module, kept):
             want = torch.utils._pytree.tree_leaves(_map_clone(module(*_map_clone(args), **_map_clone(kwargs))))
             got = torch.fx.Interpreter(program.graph_module).run(*values, enable_io_processing=False)
     except Exception as error:
         return f"at batch {batch} it fails ({_first_lines(error, 1)})"
-    finally:
-        with torch.no_grad():
-            for n, b in module.named_buffers():
-                b.copy_(buffers[n])
     for w, g in zip(want, got, strict=True):
         if isinstance(w, torch.Tensor) and isinstance(g, torch.Tensor):
             if w.shape != g.shape or not torch.allclose(w, g, rtol=1e-3, atol=1e-4, equal_nan=True):
                 return f"at batch {batch} its outputs differ from the module's"
     return ""
+
+
+def _attributes(module: torch.nn.Module) -> list[torch.Tensor]:
+    """Tensors that are plain attributes: torch.export really writes these where the module does."""
+    state = ("_parameters", "_buffers", "_modules")
+    held = [value for sub in module.modules() for name, value in vars(sub).items() if name not in state]
+    tensors = [t for t in torch.utils._pytree.tree_leaves(held) if type(t) is torch.Tensor and t.layout is torch.strided]
+    return [t for t in tensors if all(stride or size <= 1 for size, stride in zip(t.shape, t.stride(), strict=True))]  # Can be written.
+
+
+@contextlib.contextmanager
+def _unchanged(module: torch.nn.Module, written: Sequence[torch.Tensor]) -> Iterator[None]:
+    """What a call writes is as it was afterwards: buffers, and `written`."""
+    before = [(t.detach(), t.detach().clone()) for t in written]
+    buffers = {n: b.detach().clone() for n, b in module.named_buffers()}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for n, b in module.named_buffers():
+                b.copy_(buffers[n])
+            for tensor, value in before:
+                tensor.copy_(value)
 
 
 def _map_clone(value: Any) -> Any:
@@ -361,7 +385,7 @@ def _tensors(
     tensors: list[ExportedTensor] = []
     views: list[graph_encode.Node] = []
     by_storage: dict[Any, ExportedTensor] = {}
-    ranges: list[tuple[int, int, int, str, bool]] = []
+    ranges: list[tuple[int, int, int, ExportedTensor]] = []
     for value, node in order.items():
         spec = specs[value]
         tensor = state[spec.target].detach()
@@ -389,7 +413,7 @@ def _tensors(
                 by_storage[key] = entry
                 begin = tensor.data_ptr()
                 span = 1 + sum((n - 1) * abs(s) for n, s in zip(tensor.shape, tensor.stride(), strict=True))
-                ranges.append((tensor.untyped_storage().data_ptr(), begin, begin + span * tensor.element_size(), entry.name, entry.mutated))
+                ranges.append((tensor.untyped_storage().data_ptr(), begin, begin + span * tensor.element_size(), entry))
         tensors.append(entry)
         weights.append([value_name, entry.name])
     _refuse_written_overlap(ranges)
@@ -398,12 +422,16 @@ def _tensors(
     return weights, tensors, unused, views
 
 
-def _refuse_written_overlap(ranges: Sequence[tuple[int, int, int, str, bool]]) -> None:
+def _refuse_written_overlap(ranges: Sequence[tuple[int, int, int, ExportedTensor]]) -> None:
     """Tensors that are different views of one memory are stored apart, which a write to one of them would show."""
-    ordered = sorted(ranges)
-    for (s1, _, end, first, w1), (s2, begin, _, second, w2) in zip(ordered, ordered[1:], strict=False):
-        if s1 == s2 and begin < end and (w1 or w2):
-            raise ExportRefused(f"tensors '{first}' and '{second}' overlap in memory and the model writes one of them")
+    reach: dict[bool, tuple[int, int, str]] = {}  # By whether it is written: the one of this storage that ends last.
+    for storage, begin, end, tensor in sorted(ranges, key=lambda r: r[:3]):
+        for written, (other_storage, other_end, other) in reach.items():
+            if other_storage == storage and begin < other_end and (written or tensor.mutated):
+                raise ExportRefused(f"tensors '{other}' and '{tensor.name}' overlap in memory and the model writes one of them")
+        last = reach.get(tensor.mutated)
+        if last is None or last[0] != storage or last[1] < end:
+            reach[tensor.mutated] = (storage, end, tensor.name)
 
 
 def _layer(node: graph_encode.Node | None, owners: set[str], tensor: str) -> str:

@@ -142,6 +142,36 @@ def test_only_written_buffers_are_marked() -> None:
     assert int(CASES["Counter"]()[0].calls) == 0, "export leaves the module's own state alone"
 
 
+class WritesAnAttribute(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = torch.ones(6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.add_(1)
+        return x * self.seen
+
+
+class WritesAParameter(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = nn.Parameter(torch.ones(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.seen.add_(1)
+        return x * self.seen
+
+
+@pytest.mark.parametrize("module", [WritesAnAttribute(), WritesAParameter()], ids=lambda m: type(m).__name__)
+def test_state_that_a_call_writes_travels_as_it_was(module: nn.Module) -> None:
+    """Export calls the module and the graph to compare them; what is deployed must not show it."""
+    exported = export_model(module, (X,))
+    assert exported.dynamic_batch and [t.mutated for t in exported.tensors] == [True]
+    assert exported.tensors[0].data().view("float32").tolist() == [1.0] * 6
+    assert module.seen.tolist() == [1.0] * 6
+
+
 def test_running_statistics_in_use_count_as_written() -> None:
     class Trains(nn.Module):
         def __init__(self) -> None:
@@ -214,6 +244,25 @@ def test_what_cannot_run_is_refused_by_name(module: nn.Module, says: str) -> Non
     with pytest.raises(ExportRefused, match="(?s).*") as refused:
         export_model(module, (X,))
     assert says in str(refused.value)
+
+
+def test_views_of_one_memory_that_is_written_are_refused_wherever_they_lie() -> None:
+    class Views(nn.Module):
+        def __init__(self, written: int) -> None:
+            super().__init__()
+            self.written = written
+            memory = torch.zeros(10, 6)
+            for name, rows in {"whole": memory, "near": memory[1], "far": memory[7]}.items():
+                self.register_buffer(name, rows)
+
+        def forward(self, x: Tensor) -> Tensor:
+            (self.whole[3], self.near, self.far)[self.written].add_(1)
+            return x + self.whole.sum(0) + self.near + self.far
+
+    for written, name in enumerate(("whole", "near", "far")):
+        with pytest.raises(ExportRefused, match="overlap in memory") as refused:
+            export_model(Views(written), (X,))
+        assert f"'{name}'" in str(refused.value)
 
 
 def test_inputs_that_are_no_tensors_are_refused_by_name() -> None:

@@ -131,7 +131,7 @@ def test_status_leaves_what_it_does_not_understand_to_the_parser(cenote, more: l
 @pytest.mark.parametrize(
     ("override", "exit_code", "said"),
     [
-        ("memory.capacity=16 TiB", 6, "memory-0 does not start: cannot map an arena of 16.0 TiB"),
+        ("memory.capacity=16 TiB", 6, "does not start: cannot map an arena of 16.0 TiB"),
         ("agent.cache_directory=/nowhere/at/all", 4, "agent-0 does not start: cannot create the cache /nowhere/at/all"),
         ("controller.host=192.0.2.1", 6, "192.0.2.1 is no address of this host"),
     ],

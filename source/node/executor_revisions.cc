@@ -8,6 +8,15 @@ namespace cenote::node {
 
 using namespace executor;
 
+namespace {
+
+// The weights could not be had now; another time, or elsewhere, they may.
+bool weights_lost(const absl::Status& status) {
+  return absl::IsUnavailable(status) || absl::IsDataLoss(status) || absl::IsDeadlineExceeded(status);
+}
+
+}  // namespace
+
 void Executor::handle(Instant, PrefetchChanged& event, Actions&) {
   prefetch_ = std::move(event.revisions);
   assigned_ = {prefetch_.begin(), prefetch_.end()};
@@ -81,17 +90,15 @@ void Executor::handle(Instant now, WarmUpEnded& event, Actions& actions) {
   CENOTE_CHECK(entry != revisions_.end());
   entry->second.warm = true;
   readiness_changed_ = true;
-  if (event.status.ok()) return;
+  // A model may well refuse the zeros that it is warmed up with (a division, an inverse): requests bring their own inputs.
+  if (!weights_lost(event.status)) return;
   note_failure(now, event.revision, event.status, actions);
   if (entry->second.hold == Hold::kOpen) close(entry, actions);
 }
 
 // Weights may be there again soon; a graph that does not load will not load the next time.
 void Executor::note_failure(Instant now, const Digest& revision, const absl::Status& status, Actions& actions) {
-  const absl::StatusCode code = status.code();
-  const bool passing = code == absl::StatusCode::kUnavailable || code == absl::StatusCode::kDataLoss ||
-                       code == absl::StatusCode::kDeadlineExceeded;
-  failed_[revision] = {status, passing ? now + kReopenAfter : Instant::infinite_future()};
+  failed_[revision] = {status, weights_lost(status) ? now + kReopenAfter : Instant::infinite_future()};
   fail_waiting(now, revision, status, actions);
 }
 
@@ -99,8 +106,7 @@ void Executor::fail_waiting(Instant now, const Digest& revision, const absl::Sta
   // Other executors may well have the bytes or the room: say so in the codes that routers try elsewhere on. Bytes may come back, so
   // callers ask again until their deadline; where no executor has room, that is their answer.
   const absl::StatusCode code = status.code();
-  const bool bytes = code == absl::StatusCode::kDataLoss || code == absl::StatusCode::kDeadlineExceeded ||
-                     code == absl::StatusCode::kUnavailable;
+  const bool bytes = weights_lost(status);
   const bool room = code == absl::StatusCode::kResourceExhausted || code == absl::StatusCode::kOutOfRange;
   const absl::Status said = annotate(bytes  ? absl::UnavailableError(status.message())
                                      : room ? absl::ResourceExhaustedError(status.message())

@@ -84,6 +84,18 @@ TEST_F(ExecutorTest, an_assigned_revision_is_opened_warmed_up_and_reported_ready
   EXPECT_EQ(readiness(1), Readiness::kMapped);
 }
 
+TEST_F(ExecutorTest, a_model_that_refuses_the_zeros_of_its_warm_up_is_ready_and_runs_who_waits) {
+  step({PrefetchChanged{{digest(1)}}});
+  step({RevisionOpened{digest(1), absl::OkStatus(), true}});
+  ASSERT_EQ(of<WarmUp>(step({ReadinessChanged{digest(1), Readiness::kMapped}})).size(), 1u);
+  step({request(1)});
+  const auto actions = step({WarmUpEnded{digest(1), absl::InternalError("operator 'aten::floor_divide': ZeroDivisionError")}});
+  EXPECT_TRUE(of<SendReply>(actions).empty());
+  ASSERT_EQ(of<RunModel>(actions).size(), 1u);
+  EXPECT_EQ(readiness(1), Readiness::kMapped);
+  EXPECT_TRUE(of<SendReply>(step({ended(1)})).at(0).reply.status.ok());
+}
+
 TEST_F(ExecutorTest, temperature_tells_the_first_request_of_a_ready_revision_from_later_ones) {
   open();
   step({request(1)});

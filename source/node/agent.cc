@@ -108,8 +108,21 @@ void Agent::on(DrainBegan&) {
 void Agent::evict(Revision& revision) {
   revision.evicting = true;
   for (const StreamId stream : revision.holders) tell(stream, EvictRevision{revision.record.digest});
+  for (const Executor& executor : executors_) {
+    if (has_copy(executor, revision)) tell(executor.stream, EvictRevision{revision.record.digest});
+  }
   refuse(revision, absl::CancelledError(str_cat(revision.record.name, " is being evicted")), false);  // Requests get it anew.
   settle(revision);
+}
+
+// Holds it in its device's memory and gave the cache back. One that acquires it just now means to compute with it.
+bool Agent::has_copy(const Executor& executor, const Revision& revision) {
+  if (executor.stream == 0 || revision.holders.contains(executor.stream)) return false;
+  const auto of_executor = [&](const Pending& pending) { return pending.stream == executor.stream; };
+  if (std::any_of(revision.pending.begin(), revision.pending.end(), of_executor)) return false;
+  return std::any_of(executor.report.revisions.begin(), executor.report.revisions.end(), [&](const RevisionState& state) {
+    return state.revision == revision.record.digest && state.readiness != Readiness::kNone;
+  });
 }
 
 AgentCounts Agent::counts() const {

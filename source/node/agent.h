@@ -8,7 +8,8 @@
 //
 // Room: unpinned blocks leave by themselves, least recently used first. If an urgent revision does not fit beside those held, holders
 // of the least recently used ones are asked to let go (EvictRevision), and the acquire waits for that up to acquire_timeout. Prefetches
-// never displace what is held. A revision that is evicted by command, or no longer deployed, leaves once its holders let go.
+// never displace what is held. A revision that is evicted by command, or no longer deployed, leaves once its holders let go; executors
+// that reported a copy in their device's memory are told too.
 //
 // Executors: one per device, spawned, restarted with back-off, killed when silent. What an executor held is released when its stream
 // ends or its process does.
@@ -108,6 +109,7 @@ class Agent {
   void on(agent::ExecutorSaid& event);
   void on(agent::DrainBegan&);
   void evict(Revision& revision);
+  static bool has_copy(const Executor& executor, const Revision& revision);
   void tell(agent::StreamId stream, ExecutorDown message) { actions_->push_back(agent::Tell{stream, std::move(message)}); }
   // agent_executors.cc
   void on(agent::StreamEnded& event);

@@ -147,3 +147,25 @@ def test_emulated_devices_copy_compute_and_say_what_does_not_fit(slow: Running) 
         assert refused.value.exit_code == 6 and "agent.device.memory" in refused.value.message, refused.value
         with torch.no_grad():
             torch.testing.assert_close(cluster.infer("copied", x), module(x), rtol=1e-5, atol=1e-6)
+
+
+def test_evicting_and_removing_also_empty_a_device_with_memory_of_its_own(slow: Running) -> None:
+    """Such a device gives the cache back once it has its copy: the agent must ask it all the same."""
+    module, x = Stack(layers=4, width=512).eval(), torch.randn(1, 512)
+
+    def held(cluster: Cluster) -> list[str]:
+        executors = member(cluster, "agent-0")["executors"]
+        return [r["revision"] for e in executors for r in e["revisions"] if r["readiness"] not in ("none", "failed")]
+
+    with slow.connect() as cluster:
+        cluster.deploy(module, (x,), name="leaves")
+        temperatures.wait_ready(cluster, "leaves")
+        slow.json("evict", "leaves")
+        until(lambda: not held(cluster), "the device has dropped it", 20)
+        answer = cluster.ask("leaves", (x,))
+        assert answer.waterfall.temperature == "cold" and answer.waterfall.copied_bytes > 0
+        with torch.no_grad():
+            torch.testing.assert_close(answer.outputs, module(x), rtol=1e-5, atol=1e-6)
+        until(lambda: held(cluster), "the device has it again", 20)
+        cluster.remove("leaves")
+        until(lambda: not held(cluster), "the device has dropped it", 20)

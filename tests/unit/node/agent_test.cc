@@ -171,6 +171,27 @@ TEST(Agent, an_evicted_revision_leaves_when_its_holders_let_go) {
   EXPECT_EQ(w.take<Acquired>(7).at(1).cached_bytes, 0u);
 }
 
+TEST(Agent, an_evicted_or_removed_revision_also_leaves_devices_that_hold_a_copy_of_it) {
+  World w;
+  w.assign({model(1, 0, 3), model(2, 10, 3)});
+  w.attach(7, 0);
+  w.attach(8, 1);
+  for (const uint64_t n : {1, 2}) {
+    w.acquire(7, n, n);
+    w.settle();
+    w.release(7, n);
+  }
+  const auto state = [](uint64_t n) { return RevisionState{.revision = digest_of(n), .readiness = Readiness::kResident}; };
+  w.step({ExecutorSaid{7, ExecutorReport{.name = "a/host:0", .address = "h:1", .incarnation = 5, .revisions = {state(1), state(2)}}}});
+  w.assign({model(1, 0, 3), model(2, 10, 3)}, {digest_of(1)});
+  const auto evicted = w.take<EvictRevision>(7);
+  ASSERT_EQ(evicted.size(), 1u);
+  EXPECT_EQ(evicted[0].revision, digest_of(1));
+  w.assign({model(1, 0, 3)});
+  EXPECT_EQ(w.take<EvictRevision>(7).at(0).revision, digest_of(2));
+  EXPECT_TRUE(w.take<EvictRevision>(8).empty());
+}
+
 TEST(Agent, a_prefetch_that_is_under_way_when_its_revision_is_evicted_is_called_off_and_a_request_is_not) {
   World w;
   w.assign({model(1, 0, 3)});

@@ -148,8 +148,12 @@ void Fetcher::Loop::ask_grants(Instant now) {
   }
 }
 
-void Fetcher::Loop::report() {
+void Fetcher::Loop::mark_given_up() {
   for (const CacheExtent& extent : queue.take_given_up()) cache.set_failed(extent.word);
+}
+
+void Fetcher::Loop::report() {
+  mark_given_up();
   for (FetchResult& result : queue.take_finished()) callbacks.on_done(std::move(result));
 }
 

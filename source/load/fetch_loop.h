@@ -21,6 +21,8 @@ struct Fetcher::Loop {
   Instant next_due(Instant now) const;
   // A server failed: back off from it.
   void lose(const std::string& server, Instant now, std::string_view why);
+  // Waiters of blocks that were given up are told. Before one of them is fetched anew: later would fail those who wait for that.
+  void mark_given_up();
   // Its endpoint is closed: what flew there is read again.
   void reopen_reads(const std::string& server);
 

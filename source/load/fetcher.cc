@@ -47,6 +47,7 @@ void Fetcher::set_servers(std::vector<MemoryServerInfo> servers) {
 
 void Fetcher::add(FetchJob job) {
   tell([job = std::move(job)](Loop& loop) mutable {
+    loop.mark_given_up();
     for (FetchBlock& block : job.blocks) {
       CENOTE_CHECK(block.extent.offset_bytes + block.ref.size_bytes <= loop.cache.data_bytes());
       block.have = loop.cache.chunks(block.extent.word) & all_chunks(block.ref.size_bytes);

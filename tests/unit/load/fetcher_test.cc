@@ -332,6 +332,20 @@ TEST_F(FetcherTest, a_cancelled_job_ends_and_leaves_the_others) {
   EXPECT_TRUE(wait_for(2).status.ok());
 }
 
+TEST_F(FetcherTest, a_block_given_up_and_at_once_wanted_by_another_job_does_not_count_as_failed) {
+  grant_delay_ = Duration::from_ms(500);  // Holds the fetcher's thread, so that it finds both commands together.
+  start({"a"});
+  fetcher_->add({.id = 1, .blocks = {blocks_[0]}});
+  while (servers_.at("a")->grants == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  fetcher_->cancel(1);
+  fetcher_->add({.id = 2, .blocks = {blocks_[0]}});
+  EXPECT_EQ(wait_for(1).status.code(), absl::StatusCode::kCancelled);
+  EXPECT_TRUE(wait_for(2).status.ok());
+  const auto view = cache::CacheView::open(cache_->path(), cache_->file_bytes());
+  ASSERT_TRUE(view.ok()) << view.status();
+  EXPECT_EQ((*view)->word(blocks_[0].extent.word) & cache::kFailedBit, 0u);
+}
+
 TEST_F(FetcherTest, many_faults_at_once_never_let_a_wrong_byte_through) {
   fabric::FaultPlan plan;
   plan.seed = 42;

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 
-def _cpu_percent(member: dict[str, Any]) -> float:
-    """Of one core, over the daemon's whole life."""
-    return 100 * member["cpu_seconds"] / max(member["uptime_s"], 0.001)
+def _cpu_percent(process: dict[str, Any]) -> float:
+    """Of one core, over the process's whole life."""
+    return 100 * process["cpu_seconds"] / max(process["uptime_s"], 0.001)
 
 
 def _readiness(executor: dict[str, Any]) -> str:
@@ -53,9 +53,8 @@ def _rows(status: dict[str, Any]) -> list[list[str]]:
             text = f"models: {_readiness(e)}; {e['served']} served, {e['running']} running"
             if e["restarts"]:
                 text += f"; [yellow]{e['restarts']} restarts[/]"
-            rows.append(
-                [f"  {e['device']}", "executor", str(e["pid"] or "-"), "", format_bytes(e["rss_bytes"]), "", text if alive else "[red]starting[/]"]
-            )
+            usage = [format_age(e["uptime_s"]), format_bytes(e["rss_bytes"]), f"{_cpu_percent(e):.1f}"] if alive else ["", "", ""]
+            rows.append([f"  {e['device']}", "executor", str(e["pid"] or "-"), *usage, text if alive else "[red]starting[/]"])
     rows += [[f"[red]{escape(m['name'])}[/]", m["role"], "-", "", "", "", "[red]silent; last seen as pid " + str(m["pid"]) + "[/]"] for m in status["lost"]]
     return rows
 
@@ -68,7 +67,8 @@ def show(cluster: str | None, certificates: str | None, *, as_json: bool) -> Non
         found = connected.status(timeout_s=5.0)
     if as_json:
         for member in found["members"] + found["lost"]:
-            member["cpu_percent"] = round(_cpu_percent(member), 2)
+            for process in [member, *member.get("executors", [])]:
+                process["cpu_percent"] = round(_cpu_percent(process), 2)
             if "memory" in member:
                 del member["memory"]["fabric_address"]  # Opaque bytes.
         print_json(found)

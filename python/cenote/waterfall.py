@@ -79,5 +79,8 @@ def draw(waterfall: Waterfall, *, full_us: int | None = None, width: int = 40) -
         value = waterfall.stages_us[field]
         if value >= 10:
             table.add_row(label, Text(bar(value, full, width), style=colour), format_ms(value / 1000), extra.get(field, ""))
+    if waterfall.client_us > waterfall.total_us:
+        way = waterfall.client_us - waterfall.total_us
+        table.add_row("there and back", Text(bar(way, full, width), style="blue"), format_ms(way / 1000), "")
     table.add_row("answer after", Text(bar(waterfall.client_us, full, width), style="bold white"), format_ms(waterfall.client_us / 1000), waterfall.temperature)
     return table

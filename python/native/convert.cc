@@ -48,7 +48,8 @@ py::dict to_dict(const RevisionState& state) {
 py::dict to_dict(const ExecutorReport& executor) {
   return py::dict("name"_a = executor.name, "device"_a = executor.device, "address"_a = executor.address,
                   "incarnation"_a = executor.incarnation, "pid"_a = executor.pid, "rss_bytes"_a = executor.rss_bytes,
-                  "cpu_seconds"_a = executor.cpu_seconds, "credits"_a = executor.credits, "running"_a = executor.running,
+                  "cpu_seconds"_a = executor.cpu_seconds, "uptime_s"_a = static_cast<double>(executor.uptime_us) * 1e-6,
+                  "credits"_a = executor.credits, "running"_a = executor.running,
                   "served"_a = executor.served, "restarts"_a = executor.restarts, "revisions"_a = each(executor.revisions));
 }
 

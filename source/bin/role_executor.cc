@@ -280,6 +280,7 @@ class ExecutorRole {
     report.pid = usage.pid;
     report.rss_bytes = usage.rss_bytes;
     report.cpu_seconds = usage.cpu_seconds;
+    report.uptime_us = usage.uptime_us;
     machine_.fill_report(report);
     return report;
   }

@@ -32,6 +32,7 @@ struct ExecutorReport {
   int64_t pid = 0;
   uint64_t rss_bytes = 0;
   double cpu_seconds = 0;
+  int64_t uptime_us = 0;
   uint32_t credits = 0;           // Requests it takes at once.
   uint32_t running = 0;           // Queued or running now.
   uint64_t served = 0;

@@ -42,6 +42,7 @@ void to_proto(const ExecutorReport& report, v1::ExecutorReport* proto) {
   proto->set_pid(report.pid);
   proto->set_rss_bytes(report.rss_bytes);
   proto->set_cpu_seconds(report.cpu_seconds);
+  proto->set_uptime_us(report.uptime_us);
   proto->set_credits(report.credits);
   proto->set_running(report.running);
   proto->set_served(report.served);
@@ -55,8 +56,8 @@ absl::StatusOr<ExecutorReport> from_proto(const v1::ExecutorReport& proto) {
   CENOTE_RETURN_IF_ERROR(check_text("executor address", proto.address(), kNameBytesMax));
   ExecutorReport report{.name = proto.name(), .device = proto.device(), .address = proto.address(),
                         .incarnation = proto.incarnation(), .pid = proto.pid(), .rss_bytes = proto.rss_bytes(),
-                        .cpu_seconds = proto.cpu_seconds(), .credits = proto.credits(), .running = proto.running(),
-                        .served = proto.served(), .restarts = proto.restarts()};
+                        .cpu_seconds = proto.cpu_seconds(), .uptime_us = proto.uptime_us(), .credits = proto.credits(),
+                        .running = proto.running(), .served = proto.served(), .restarts = proto.restarts()};
   CENOTE_RETURN_IF_ERROR(read_list("executor revisions", proto.revisions(), kRevisionsMax, &report.revisions));
   return report;
 }

@@ -55,7 +55,7 @@ inline SlabInfo sample_slab() {
 }
 inline ExecutorReport sample_executor() {
   return {.name = "agent-0/host:0", .device = "host:0", .address = "127.0.0.1:7730", .incarnation = 77, .pid = 1234, .rss_bytes = 1 << 28,
-          .cpu_seconds = 1.5, .credits = 4, .running = 1, .served = 99, .restarts = 2,
+          .cpu_seconds = 1.5, .uptime_us = 13, .credits = 4, .running = 1, .served = 99, .restarts = 2,
           .revisions = {{.revision = sample_digest(3), .readiness = Readiness::kFailed, .error = "operator aten::foo"}}};
 }
 inline MemberReport sample_member() {

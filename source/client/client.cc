@@ -255,11 +255,15 @@ class SessionClient final : public Client {
 
   void executor_closed(const std::string& address, absl::Status why) {
     if (why.ok()) why = absl::UnavailableError("it ended the session");
+    // In one step: a ticket that comes between would be sent to a session that is no more.
+    Work work;
     {
       const std::lock_guard lock(mutex_);
       executors_.erase(address);
+      work = step_locked({node::ExecutorDown{address, annotate(why, absl::StrCat("executor at ", address))}});
     }
-    step({node::ExecutorDown{address, annotate(why, absl::StrCat("executor at ", address))}});
+    perform(std::move(work));
+    changed_.notify_one();
     session_ended();
   }
 

@@ -101,6 +101,10 @@ void RequestKeeper::handle(Instant now, const ReplyCame& event, Actions& actions
     if (it->second.state != State::kWaiting) retry(now, it->second, event.status);
     return;
   }
+  if (absl::IsResourceExhausted(event.status) && it->second.state == State::kAtExecutor && it->second.refusals < kRefusalsMax) {
+    ++it->second.refusals;
+    return retry(now, it->second, event.status);
+  }
   finish(it, event.status, true, actions);
 }
 

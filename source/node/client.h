@@ -1,10 +1,11 @@
 // node/client.h - keeps each request until it is answered: sends it through a router, and when that router or the executor
 // is lost, sends it again by the same id through another, until its deadline. Executors drop what they have seen (design section 6).
-// A state machine: step(now, events) -> actions; no I/O, clock or threads. wire/client.cc feeds it sessions.
+// A state machine: step(now, events) -> actions; no I/O, clock or threads. client/client.cc feeds it sessions.
 //
 // A request goes to a router whole if its payload is small and its reply will be. Otherwise it goes as a header; the router answers
 // with a ticket, and the payload goes straight to the executor it names, which replies there. What comes back as kUnavailable is tried
-// again with back-off; any other status is the answer.
+// again with back-off, and so, kRefusalsMax times, is an executor's kResourceExhausted: another may have room (between router and
+// executor the router does the same). Any other status is the answer.
 #pragma once
 
 #include <cstdint>
@@ -61,6 +62,7 @@ class RequestKeeper {
 
   static constexpr Duration kRetryMin = Duration::from_ms(5);
   static constexpr Duration kRetryMax = Duration::from_ms(500);
+  static constexpr uint32_t kRefusalsMax = 3;
 
  private:
   enum class State : uint8_t { kWaiting, kAtRouter, kAwaitingExecutor, kAtExecutor };
@@ -77,6 +79,7 @@ class RequestKeeper {
     Incarnation incarnation = 0;
     absl::Status last;              // Why the last try failed.
     uint32_t tries = 0;
+    uint32_t refusals = 0;          // By executors that had no room.
   };
   struct Router {
     bool up = false;

@@ -30,6 +30,7 @@ class GrpcInferenceSession final : public InferenceSession, public std::enable_s
                                          self->stream()->close(message.status());
                                        },
                                    .on_closed = [self, on_closed](absl::Status why) { on_closed(std::move(why)); }});
+    if (cancelled_) stream_->cancel();
   }
 
   absl::Status send(const InferRequest& request, const SendAs& as) override {
@@ -43,7 +44,15 @@ class GrpcInferenceSession final : public InferenceSession, public std::enable_s
   absl::Status send(const CancelInfer& cancel) override { return stream()->send(to_proto(cancel)); }
   absl::Status send(const ReserveSlot& reserve) override { return stream()->send(to_proto(reserve)); }
   void close() override { stream()->close(); }
-  void cancel() override { stream()->cancel(); }
+  void cancel() override {
+    std::shared_ptr<SessionStream> stream;
+    {
+      const std::lock_guard lock(mutex_);
+      cancelled_ = true;
+      stream = stream_;
+    }
+    if (stream != nullptr) stream->cancel();
+  }
 
  private:
   // Messages may come before start() has stored the stream: the lock makes them wait for it.
@@ -57,6 +66,7 @@ class GrpcInferenceSession final : public InferenceSession, public std::enable_s
   const std::unique_ptr<v1::Inference::Stub> stub_;
   std::mutex mutex_;
   std::shared_ptr<SessionStream> stream_;
+  bool cancelled_ = false;
 };
 
 }  // namespace

@@ -41,7 +41,7 @@ class InferenceSession {
   virtual absl::Status send(const CancelInfer& cancel) = 0;
   virtual absl::Status send(const ReserveSlot& reserve) = 0;
   virtual void close() = 0;    // What was sent is sent; then the end.
-  virtual void cancel() = 0;   // At once.
+  virtual void cancel() = 0;   // At once; also before start(), which then ends it.
 };
 
 }  // namespace cenote::wire

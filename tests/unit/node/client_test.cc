@@ -89,6 +89,19 @@ TEST_F(ClientTest, a_large_request_goes_as_a_header_then_by_its_ticket_to_the_ex
   EXPECT_NE(find<SendToExecutor>(step({TicketCame{0, ticket(2)}})), std::nullopt);  // The connection is kept.
 }
 
+TEST_F(ClientTest, an_executor_without_room_is_left_for_another_and_the_fourth_refusal_is_the_answer) {
+  step({RouterUp{0, 8}, ExecutorUp{"h:9", 7}});
+  step({large(1)});
+  for (uint32_t i = 0; i < RequestKeeper::kRefusalsMax; ++i) {
+    ASSERT_NE(find<SendToExecutor>(step({TicketCame{0, ticket(1)}})), std::nullopt);
+    ASSERT_EQ(find<ClientDone>(step({ReplyCame{id(1), absl::ResourceExhaustedError("no room")}})), std::nullopt);
+    now_ = keeper_.next_deadline();
+    ASSERT_TRUE(find<SendToRouter>(step())->header_only);
+  }
+  step({TicketCame{0, ticket(1)}});
+  EXPECT_TRUE(absl::IsResourceExhausted(find<ClientDone>(step({ReplyCame{id(1), absl::ResourceExhaustedError("no room")}}))->status));
+}
+
 TEST_F(ClientTest, a_small_request_whose_reply_will_be_large_goes_by_ticket_too) {
   step({RouterUp{0, 8}});
   ClientSubmit submit = small(1);

@@ -38,7 +38,8 @@ def test_status_shows_every_daemon_with_its_memory_and_cpu(shared: Running) -> N
     members = {m["name"]: m for m in status["members"]}
     assert set(members) == DAEMONS and status["lost"] == []
     for member in members.values():
-        assert member["pid"] > 0 and member["rss_bytes"] > 1 << 20 and 0 <= member["cpu_percent"] <= 400
+        for process in [member, *member["executors"]]:
+            assert process["pid"] > 0 and process["rss_bytes"] > 1 << 20 and 0 < process["cpu_percent"] <= 400
         assert processes.start_time(member["pid"]) is not None
     # What slabs are carved from is not for blocks.
     assert 64 << 20 <= members["memory-0"]["memory"]["capacity_bytes"] <= 96 << 20

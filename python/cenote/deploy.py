@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cenote.graph_types import ExportedModel
 
 _BLOCK_BYTES_MAX = 4 << 20
+_BLOCK_ALIGN_BYTES = 4096
 # (stage, bytes done, bytes in all); stages in order: "hash", "send".
 DeployProgress = Callable[[str, int, int], None]
 Block = tuple[str, int, list[int]]  # SHA-256, bytes, XXH3-64 of each chunk.
@@ -172,6 +173,12 @@ def _check_capacity(plan: dict[str, Any], shares: list[tuple[dict[str, Any], lis
             )
 
 
+def _cache_bytes(record: dict[str, Any]) -> int:
+    """What a host's cache must hold to serve it."""
+    sizes = dict([*record["blocks"], *record["manifest_blocks"]])
+    return sum(-(-size // _BLOCK_ALIGN_BYTES) * _BLOCK_ALIGN_BYTES for size in sizes.values())
+
+
 def send(
     controller: Any, certificates: str, prepared: Prepared, *, tag: str, update: bool, progress: DeployProgress | None = None
 ) -> tuple[dict[str, Any], int, int]:
@@ -185,6 +192,7 @@ def send(
             "update": update,
             "blocks": [(digest, prepared.blocks[digest][0]) for digest in order],
             "client": client,
+            "cache_bytes": _cache_bytes(prepared.record),
         }
     )
     deploy = plan["deploy"]
@@ -215,8 +223,8 @@ def deploy(
     update: bool = False,
     progress: DeployProgress | None = None,
 ) -> Deployed:
-    """Everything after the export. Errors: failed_precondition or already_exists (the name is taken), resource_exhausted (the pool is
-    too small), unavailable (a server died; nothing is visible)."""
+    """Everything after the export. Errors: failed_precondition or already_exists (the name is taken), resource_exhausted (the pool, or every
+    host's cache, is too small), unavailable (a server died; nothing is visible)."""
     module = native.load()
     module.check_model_name(name)
     if tag:

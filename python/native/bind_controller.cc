@@ -32,7 +32,8 @@ DeployRequest to_deploy(const py::dict& request) {
           .tag = py::cast<std::string>(request["tag"]),
           .update = py::cast<bool>(request["update"]),
           .blocks = to_blocks(request["blocks"]),
-          .client = py::cast<std::string>(request["client"])};
+          .client = py::cast<std::string>(request["client"]),
+          .cache_bytes = py::cast<uint64_t>(request["cache_bytes"])};
 }
 
 RevisionRecord to_record(const py::dict& record) {

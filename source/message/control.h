@@ -34,6 +34,7 @@ struct DeployRequest {
   bool update = false;            // The name may exist.
   std::vector<BlockRef> blocks;   // Weights, files and manifest; distinct.
   std::string client;             // Who deploys, for people: "user@host pid 123".
+  uint64_t cache_bytes = 0;       // What a host's cache must hold to serve it: weights and manifest, blocks padded. 0: not said.
 };
 struct BlockTargets {
   uint32_t block = 0;                  // Index into DeployRequest::blocks.

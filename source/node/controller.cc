@@ -30,8 +30,8 @@ void Controller::step(Instant now, std::span<const ControllerEvent> events, Acti
 Instant Controller::next_deadline() const {
   Instant next = Instant::infinite_future();
   for (const auto& [name, member] : members_) {
-    next = std::min({next, member.last_seen + options_.member_timeout, member.ask_inventory});
-    if (member.stream != 0) next = std::min(next, member.last_told + kBeatInterval);
+    next = std::min(next, member.last_seen + options_.member_timeout);
+    if (member.stream != 0) next = std::min({next, member.last_told + kBeatInterval, member.ask_inventory});
   }
   for (const auto& [number, deploy] : deploys_) {
     if (!deploy.committing) next = std::min(next, deploy.expires);
@@ -88,10 +88,10 @@ void Controller::handle(Instant, const Appended& e, Actions& actions) {
       CENOTE_CHECK(applied.ok());
     }
     told_dirty_ = garbage_dirty_ = true;
-  } else {
-    if (e.status != unwritable_) actions.emplace_back(Say{true, str_cat("the catalogue cannot be written: ", e.status.message())});
+    last_refusal_ = absl::OkStatus();
+  } else if (e.status != std::exchange(last_refusal_, e.status)) {
+    actions.emplace_back(Say{true, str_cat("the catalogue cannot be written: ", e.status.message())});
   }
-  unwritable_ = e.status;
   const auto done = std::exchange(appending_done_, nullptr);
   done(e.status, actions);
   pump(actions);

@@ -167,6 +167,8 @@ class Controller {
   void handle(Instant now, const CommitAsked& e, Actions& actions);
   void handle(Instant now, const AbortAsked& e, Actions& actions);
   absl::Status check_begin(const DeployRequest& request) const;
+  absl::Status check_caches(const DeployRequest& request) const;
+  bool may_serve(const std::string& agent, const std::string& model) const;
   bool being_dropped(const DeployRequest& request) const;
   absl::StatusOr<DeployPlan> begin(Instant now, const DeployRequest& request);
   absl::Status check_commit(const Deploy& deploy, const RevisionRecord& record) const;
@@ -199,7 +201,8 @@ class Controller {
   std::deque<Change> changes_;
   Events appending_;                              // Under way at the store; empty: none.
   std::function<void(const absl::Status&, Actions&)> appending_done_;
-  absl::Status unwritable_;                       // Why the store refused the last append; Ok: it did not.
+  absl::Status last_refusal_;                     // Of the store, since its last success; Ok: none. For the log.
+  absl::Status replicas_unwritable_;              // Why the store refused what a memory server said last (asked for again each second); Ok: it took it.
 
   std::map<uint64_t, Deploy> deploys_;
   uint64_t next_deploy_;                          // Begins at first_version: never one of an earlier start.

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/status.h"
+#include "base/text.h"
 #include "base/units.h"
 #include "catalog/catalogue_plans.h"
 #include "node/controller.h"
@@ -18,7 +19,7 @@ uint32_t spread(std::string_view text) {
 }
 
 absl::Status no_such_deploy(uint64_t deploy) {
-  return absl::NotFoundError(str_cat("deploy ", deploy, " is not known: it expired, ended, or the controller restarted; deploy again (what was sent is not sent twice)"));
+  return absl::NotFoundError(str_cat("deploy ", deploy, " is not known: it expired, ended, or the controller restarted; deploy again"));
 }
 
 std::string tag_or_default(const std::string& tag) { return tag.empty() ? std::string(kDefaultTag) : tag; }
@@ -42,8 +43,39 @@ absl::Status Controller::check_begin(const DeployRequest& request) const {
       return absl::AlreadyExistsError(str_cat("a model named ", request.name, " exists; deploy with --update to add a revision, or under another name"));
     }
   }
-  if (deploys_.size() >= kDeploysMax) return absl::ResourceExhaustedError(str_cat(kDeploysMax, " deploys are under way, the limit; try again when one has ended"));
-  return absl::OkStatus();
+  if (deploys_.size() + waiting_begins_.size() >= kDeploysMax) {
+    return absl::ResourceExhaustedError(str_cat(kDeploysMax, " deploys are under way, the limit; try again when one has ended"));
+  }
+  return check_caches(request);
+}
+
+// Whether the settings let a device of `agent` serve models of this name.
+bool Controller::may_serve(const std::string& agent, const std::string& model) const {
+  const auto devices = options_.agent_devices.find(agent);
+  if (devices == options_.agent_devices.end()) return true;
+  return std::any_of(devices->second.begin(), devices->second.end(), [&](const std::string& device) {
+    const auto models = options_.device_models.find(str_cat(agent, "/", device));
+    return models == options_.device_models.end() || models->second.empty() || std::find(models->second.begin(), models->second.end(), model) != models->second.end();
+  });
+}
+
+// No host could ever serve what no cache can hold. An agent that was never heard of may have a larger cache: then nobody knows.
+absl::Status Controller::check_caches(const DeployRequest& request) const {
+  std::map<std::string, uint64_t> caches;
+  for (const auto& [agent, devices] : options_.agent_devices) caches.emplace(agent, 0);
+  for (const auto& [name, report] : lost_) {
+    if (report.role == Role::kAgent) caches[name] = report.cache_capacity_bytes;
+  }
+  for (const auto& [name, member] : members_) {
+    if (member.report.role == Role::kAgent) caches[name] = member.report.cache_capacity_bytes;
+  }
+  std::erase_if(caches, [&](const auto& cache) { return !may_serve(cache.first, request.name); });
+  const bool known = !caches.empty() && std::none_of(caches.begin(), caches.end(), [](const auto& cache) { return cache.second == 0; });
+  if (!known) return absl::OkStatus();
+  const auto largest = std::max_element(caches.begin(), caches.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  if (request.cache_bytes <= largest->second) return absl::OkStatus();
+  return absl::ResourceExhaustedError(str_cat("deploy of ", request.name, ": its weights and manifest need ", format_bytes(request.cache_bytes), " of a host's cache, the largest that may serve it is ",
+                                              largest->first, "'s of ", format_bytes(largest->second), "; raise agent.cache_capacity in the settings and start the cluster anew, or deploy a smaller model"));
 }
 
 bool Controller::being_dropped(const DeployRequest& request) const {
@@ -186,12 +218,12 @@ void Controller::check_waiting(Instant now, Actions& actions) {
     const auto missing = std::find_if(blocks.begin(), blocks.end(), [this](const BlockRef& block) { return live_replicas(block.id) == 0; });
     if (missing == blocks.end()) {
       commit(ask.call, ask.deploy, std::move(ask.record), actions);
-    } else if (ask.deadline <= now || !unwritable_.ok()) {  // What servers report is not counted before it is stored.
+    } else if (ask.deadline <= now || !replicas_unwritable_.ok()) {  // What servers report is not counted before it is stored.
       Deploy& deploy = deploys_.at(ask.deploy);
       deploy.committing = false;
       deploy.expires = now + options_.deploy_lease;  // The client may send what is missing and commit again.
-      if (!unwritable_.ok()) {
-        actions.emplace_back(CommitReply{ask.call, unwritable_});
+      if (!replicas_unwritable_.ok()) {
+        actions.emplace_back(CommitReply{ask.call, replicas_unwritable_});
         continue;
       }
       actions.emplace_back(CommitReply{ask.call, absl::DeadlineExceededError(str_cat("commit of ", ask.record.name, ": no live memory server has reported block ", missing->id.short_hex(),

@@ -87,6 +87,7 @@ void Controller::note_blocks(Instant, Member& member, const MemberReport& report
   change({.plan = [this, server] { return absl::StatusOr<Events>(plan_replicas(server)); },
           .done =
               [this, server, incarnation = report.incarnation](const absl::Status& status, Actions&) {
+                replicas_unwritable_ = status;
                 const auto found = members_.find(server);
                 if (found == members_.end() || found->second.report.incarnation != incarnation) return;
                 if (status.ok()) {
@@ -133,9 +134,15 @@ Controller::Events Controller::plan_replicas(const std::string& server) {
       if (!delta.changes.contains(id)) lost.blocks.push_back(id);
     }
   }
-  Events events;
-  if (!lost.blocks.empty()) events.emplace_back(std::move(lost));
-  if (!added.blocks.empty()) events.emplace_back(std::move(added));
+  Events events;  // One event holds kEventBlocksMax blocks, a large server more.
+  for (std::span<const Digest> left(lost.blocks); !left.empty(); left = left.subspan(std::min(left.size(), kEventBlocksMax))) {
+    const auto some = left.first(std::min(left.size(), kEventBlocksMax));
+    events.emplace_back(ReplicasLost{.server = server, .blocks = {some.begin(), some.end()}});
+  }
+  for (std::span<const BlockRef> left(added.blocks); !left.empty(); left = left.subspan(std::min(left.size(), kEventBlocksMax))) {
+    const auto some = left.first(std::min(left.size(), kEventBlocksMax));
+    events.emplace_back(ReplicasAdded{.server = server, .blocks = {some.begin(), some.end()}});
+  }
   return events;
 }
 

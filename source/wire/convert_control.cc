@@ -14,13 +14,14 @@ void to_proto(const DeployRequest& request, v1::BeginDeployRequest* proto) {
   proto->set_update(request.update);
   write_list(request.blocks, proto->mutable_blocks());
   proto->set_client(request.client);
+  proto->set_cache_bytes(request.cache_bytes);
 }
 
 absl::StatusOr<DeployRequest> from_proto(const v1::BeginDeployRequest& proto) {
   CENOTE_RETURN_IF_ERROR(check_text("name", proto.name(), kNameBytesMax));
   CENOTE_RETURN_IF_ERROR(check_text("tag", proto.tag(), kNameBytesMax));
   CENOTE_RETURN_IF_ERROR(check_text("client", proto.client(), kNameBytesMax));
-  DeployRequest request{.name = proto.name(), .tag = proto.tag(), .update = proto.update(), .client = proto.client()};
+  DeployRequest request{.name = proto.name(), .tag = proto.tag(), .update = proto.update(), .client = proto.client(), .cache_bytes = proto.cache_bytes()};
   CENOTE_RETURN_IF_ERROR(read_list("blocks to deploy", proto.blocks(), kBlocksMax, &request.blocks));
   return request;
 }

@@ -77,7 +77,7 @@ inline ClusterView sample_view() {
           .allowed = {{sample_digest(3), {"agent-0/host:0"}}, {sample_digest(4), {}}}};
 }
 inline DeployRequest sample_deploy() {
-  return {.name = "bert", .tag = "v1", .update = true, .blocks = {sample_block(1), sample_block(2)}, .client = "me@host"};
+  return {.name = "bert", .tag = "v1", .update = true, .blocks = {sample_block(1), sample_block(2)}, .client = "me@host", .cache_bytes = 4096};
 }
 inline DeployPlan sample_plan() {
   return {.deploy = 3, .lease = Duration::from_seconds(60), .send = {{.block = 1, .servers = {"memory-0"}}}, .servers = {sample_server("memory-0")}};

@@ -1,0 +1,106 @@
+// Goal: the controller refuses what can never be served, waits without spinning, and writes each change whole.
+// Method: the scripted members of controller_world.h.
+#include "controller_world.h"
+
+namespace cenote::node {
+namespace {
+
+ControllerOptions two_agents() {
+  ControllerOptions options = World::defaults();
+  options.agent_devices = {{"agent-0", {"host:0"}}, {"agent-1", {"host:0"}}};
+  return options;
+}
+
+void join_agent(World& world, const std::string& name, uint64_t cache_bytes) {
+  world.join(name, Role::kAgent);
+  world.alive.at(name).cache_capacity_bytes = cache_bytes;
+  world.feed(Reported{world.stream_of.at(name), world.alive.at(name)});
+}
+
+absl::StatusOr<DeployPlan> begin_needing(World& world, uint64_t cache_bytes) {
+  const CallId call = world.next_call++;
+  world.feed(BeginAsked{call, {.name = "wide", .blocks = {block(1)}, .client = "test", .cache_bytes = cache_bytes}, world.now + ms(10'000)});
+  return world.plans.at(call);
+}
+
+TEST(ControllerLimitsTest, a_model_larger_than_every_cache_is_refused_at_begin_with_both_sizes_and_the_remedy) {
+  World world(two_agents());
+  world.join("memory-0", Role::kMemory);
+  join_agent(world, "agent-0", 16 * kMiB);
+  join_agent(world, "agent-1", 64 * kMiB);
+  EXPECT_TRUE(begin_needing(world, 64 * kMiB).ok());
+  const absl::Status refused = begin_needing(world, 64 * kMiB + 1).status();
+  EXPECT_EQ(refused.code(), StatusCode::kResourceExhausted);
+  for (const char* word : {"wide", "64.0 MiB", "agent-1", "agent.cache_capacity"}) EXPECT_THAT(std::string(refused.message()), HasSubstr(word));
+}
+
+TEST(ControllerLimitsTest, an_agent_that_was_never_heard_of_may_have_room_and_one_that_is_lost_is_remembered) {
+  World world(two_agents());
+  world.join("memory-0", Role::kMemory);
+  join_agent(world, "agent-0", 16 * kMiB);
+  EXPECT_TRUE(begin_needing(world, 64 * kMiB).ok());
+  join_agent(world, "agent-1", 64 * kMiB);
+  world.die("agent-1");
+  world.wait(ms(3'000));
+  EXPECT_TRUE(begin_needing(world, 64 * kMiB).ok());
+  EXPECT_FALSE(begin_needing(world, 65 * kMiB).ok());
+}
+
+TEST(ControllerLimitsTest, only_caches_of_hosts_that_may_serve_the_name_count) {
+  ControllerOptions options = two_agents();
+  options.device_models = {{"agent-0/host:0", {}}, {"agent-1/host:0", {"other"}}};
+  World world(options);
+  world.join("memory-0", Role::kMemory);
+  join_agent(world, "agent-0", 16 * kMiB);
+  join_agent(world, "agent-1", 64 * kMiB);
+  EXPECT_FALSE(begin_needing(world, 32 * kMiB).ok());
+}
+
+TEST(ControllerLimitsTest, a_server_that_left_before_its_inventory_came_keeps_nobody_awake) {
+  World world;
+  MemberReport report{.name = "memory-0", .role = Role::kMemory, .incarnation = 1, .address = "memory-0:1"};
+  world.feed(Reported{1, report});
+  world.feed(StreamEnded{1});
+  world.now = world.now + ms(1'500);  // Past the next question, before the member counts as lost.
+  world.step();
+  EXPECT_GT(world.controller.next_deadline(), world.now);
+}
+
+TEST(ControllerLimitsTest, a_publish_that_the_store_refused_says_nothing_about_the_next_deploy) {
+  TwoServers world;
+  ASSERT_TRUE(world.deploy(record_of(0, "bert", {1})).ok());
+  world.store_status = absl::ResourceExhaustedError("disk full");
+  const CallId refused = world.call(PublishAsked{.model = "bert", .tag = "v1"});
+  EXPECT_FALSE(world.moves.at(refused).ok());
+  world.store_status = absl::OkStatus();
+  const auto plan = world.begin("gpt", {2, 1001});
+  const CallId commit = world.commit(plan->deploy, record_of(1, "gpt", {2}));  // The servers' reports come a moment later.
+  EXPECT_FALSE(world.commits.contains(commit));
+  world.said("memory-0", {2, 1001});
+  EXPECT_TRUE(world.commits.at(commit).ok());
+}
+
+TEST(ControllerLimitsTest, an_inventory_of_more_blocks_than_an_event_holds_becomes_several) {
+  World world;
+  world.hold_appends = true;
+  world.join("memory-0", Role::kMemory);
+  MemberReport report = world.alive.at("memory-0");
+  report.inventory = true;
+  for (uint32_t n = 0; n < kEventBlocksMax + 1; ++n) report.held.push_back(block(n));
+  world.feed(Reported{world.stream_of.at("memory-0"), report});
+  ASSERT_EQ(world.held_appends.size(), 1u);
+  EXPECT_EQ(world.held_appends[0].events.size(), 2u);
+  for (const CatalogueEvent& event : world.held_appends[0].events) EXPECT_TRUE(check_event(event).ok());
+}
+
+TEST(ControllerLimitsTest, deploys_that_wait_for_drops_are_bounded) {
+  TwoServers world;
+  world.wait(ms(60'000));
+  ASSERT_TRUE(world.deploy(record_of(0, "bert", {1})).ok());
+  world.call(RemoveAsked{.model = "bert"});  // The servers do not confirm: block 1 is being dropped.
+  for (size_t i = 0; i < Controller::kDeploysMax; ++i) EXPECT_EQ(world.begin(str_cat("m", i), {1}).status().code(), StatusCode::kInternal) << "it waits";
+  EXPECT_EQ(world.begin("more", {1}).status().code(), StatusCode::kResourceExhausted);
+}
+
+}  // namespace
+}  // namespace cenote::node

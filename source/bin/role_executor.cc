@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/status.h"
+#include "bin/acquires.h"
 #include "bin/mailbox.h"
 #include "bin/process_usage.h"
 #include "bin/role_executor_device.h"
@@ -164,8 +165,7 @@ class ExecutorRole {
   }
 
   void take_from_device(Prepared& prepared) {
-    opening_.erase(prepared.revision);
-    preparing_.erase(prepared.revision);
+    acquires_.prepared(prepared.revision);
     if (prepared.held != nullptr) {
       if (const auto early = fetched_early_.extract(prepared.revision); !early.empty()) prepared.held->fetch_done(early.mapped());
       held_[prepared.revision] = std::move(prepared.held);
@@ -173,11 +173,13 @@ class ExecutorRole {
     } else {
       LOG_WARNING("revision {} cannot be opened: {}", prepared.revision.short_hex(), std::string(prepared.status.message()));
       fetched_early_.erase(prepared.revision);
+      acquires_.given_back(prepared.revision);
       (void)agent_->send(ReleaseRevision{prepared.revision});
     }
     inputs_.push_back(node::executor::RevisionOpened{prepared.revision, prepared.status, prepared.all_cached});
   }
   void take_from_device(const Closed& closed) {
+    acquires_.given_back(closed.revision);
     if (!released_.erase(closed.revision)) (void)agent_->send(ReleaseRevision{closed.revision});
     inputs_.push_back(node::executor::RevisionClosed{closed.revision});
   }
@@ -208,18 +210,16 @@ class ExecutorRole {
   void take_from_agent(const Attached& attached) {
     failed_ = device_->attach(attached.cache_path, attached.cache_bytes);
     attached_ = true;
-    for (const auto& [revision, urgent] : opening_) acquire(revision, urgent);
+    for (const auto& [revision, urgent] : acquires_.wanted()) acquire(revision, urgent);
   }
   void take_from_agent(Acquired& acquired) {
-    const auto ticket = tickets_.extract(acquired.ticket);
-    if (ticket.empty() || !opening_.contains(ticket.mapped()) || preparing_.contains(ticket.mapped())) return;
-    const Digest revision = ticket.mapped();
-    if (acquired.status.ok()) {
-      preparing_.insert(revision);
-      device_->open(revision, std::move(acquired));
-      return;
+    Digest revision;
+    switch (acquires_.answered(acquired.ticket, acquired.status.ok(), revision)) {
+      case Acquires::Answer::kIgnore: return;
+      case Acquires::Answer::kRelease: (void)agent_->send(ReleaseRevision{revision}); return;
+      case Acquires::Answer::kPrepare: device_->open(revision, std::move(acquired)); return;
+      case Acquires::Answer::kRefused: break;
     }
-    opening_.erase(revision);
     inputs_.push_back(node::executor::RevisionOpened{revision, acquired.status, false});
   }
   void take_from_agent(Prefetch& prefetch) { inputs_.push_back(node::executor::PrefetchChanged{std::move(prefetch.revisions)}); }
@@ -230,7 +230,7 @@ class ExecutorRole {
     changing_ = true;
     if (const auto held = held_.find(done.revision); held != held_.end()) {
       held->second->fetch_done(done);
-    } else if (opening_.contains(done.revision)) {
+    } else if (acquires_.wants(done.revision)) {
       fetched_early_.insert_or_assign(done.revision, done);
     }
   }
@@ -249,7 +249,7 @@ class ExecutorRole {
     }
   }
   void perform(const node::executor::OpenRevision& action) {
-    opening_[action.revision] = action.urgent;
+    acquires_.want(action.revision, action.urgent);
     if (attached_) acquire(action.revision, action.urgent);
   }
   void perform(const node::executor::CloseRevision& action) {
@@ -266,9 +266,8 @@ class ExecutorRole {
 
   // Asking again for one that is on its way tells the agent that it became urgent; the first answer counts.
   void acquire(const Digest& revision, bool urgent) {
-    if (preparing_.contains(revision)) return;
-    const uint64_t ticket = next_ticket_++;
-    tickets_[ticket] = revision;
+    const uint64_t ticket = acquires_.ask(revision);
+    if (ticket == 0) return;
     (void)agent_->send(Acquire{.ticket = ticket, .revision = revision, .urgent = urgent});  // A closed link ends the executor.
   }
 
@@ -313,10 +312,7 @@ class ExecutorRole {
   std::vector<node::executor::Event> inputs_;
   std::vector<node::executor::Action> actions_;
   std::set<SessionId> welcomed_;
-  std::map<Digest, bool> opening_;                   // Asked for by the state machine, not opened yet -> urgent.
-  std::set<Digest> preparing_;                       // Of those: acquired, with the device's preparing thread.
-  std::map<uint64_t, Digest> tickets_;
-  uint64_t next_ticket_ = 1;
+  Acquires acquires_;
   std::map<Digest, std::shared_ptr<HeldRevision>> held_;
   std::map<Digest, FetchDone> fetched_early_;        // Came before its revision was prepared.
   std::set<Digest> released_;                        // Closing ones whose cache the agent has back already.

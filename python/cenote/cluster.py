@@ -29,6 +29,27 @@ if TYPE_CHECKING:
     from cenote.waterfall import Waterfall
 
 _MANIFESTS_KEPT = 64
+_DEADLINE_S_MAX = 86400
+_NAMES_KEPT = 1024
+# Names whose meaning is known wait no longer than this for a silent controller, and do not ask it again before the second has passed.
+_KNOWN_NAME_WAIT_S = 2.0
+_SILENT_S = 2.0
+
+
+_linked_in: int | None = None  # The process that opened the first link.
+
+
+def _check_not_forked() -> None:
+    """The threads that drive links do not survive a fork; without them every call would wait for ever."""
+    global _linked_in
+    if _linked_in is None:
+        _linked_in = os.getpid()
+    if _linked_in != os.getpid():
+        raise Error(
+            "failed_precondition",
+            f"this process was forked from process {_linked_in}, which had connected to a cluster: connect only after the fork, "
+            'or start workers by multiprocessing\'s "spawn"',
+        )
 
 
 @dataclass(frozen=True)
@@ -56,7 +77,7 @@ def lost_text(name: str) -> str:
 
 
 class Cluster:
-    """Thread-safe. Connects when first used; close() (or `with`) ends its links."""
+    """Thread-safe. Connects when first used; close() (or `with`) ends its links. Not to be used across a fork."""
 
     def __init__(self, reach: Reach) -> None:
         self._reach = reach
@@ -64,6 +85,8 @@ class Cluster:
         self._controller_handle: Any = None
         self._client_handle: Any = None
         self._cards: OrderedDict[str, ModelCard] = OrderedDict()
+        self._digests: OrderedDict[str, str] = OrderedDict()  # What a model's name meant when it was asked for last.
+        self._silent_until = 0.0
 
     @classmethod
     def connect(cls, cluster: str | None = None, *, certificates: str | os.PathLike[str] | None = None) -> Cluster:
@@ -86,6 +109,7 @@ class Cluster:
         return self._reach.state.name if self._reach.state is not None else self._reach.controller
 
     def _controller(self) -> Any:
+        _check_not_forked()
         with self._lock:
             if self._controller_handle is None:
                 self._controller_handle = native.load().Controller(self._reach.controller, str(self._reach.certificates))
@@ -102,6 +126,7 @@ class Cluster:
             raise
 
     def _client(self) -> Any:
+        _check_not_forked()
         with self._lock:
             if self._client_handle is not None:
                 return self._client_handle
@@ -133,9 +158,9 @@ class Cluster:
         """All revisions, or those of a name: tags, sizes, replicas, readiness on each device."""
         return self._ask_controller("models", model, blocks, timeout_s)
 
-    def resolve(self, model: str) -> dict[str, Any]:
+    def resolve(self, model: str, *, timeout_s: float = 10.0) -> dict[str, Any]:
         """The one revision that `name`, `name:tag` or `name@digest` means."""
-        found = self.models(model)
+        found = self.models(model, timeout_s=timeout_s)
         name, at, prefix = model.partition("@")
         if at:
             matching = [m for m in found if m["record"]["digest"].startswith(prefix)]
@@ -148,9 +173,29 @@ class Cluster:
             raise Error("not_found", f"no model '{model}'; `cenote models` lists what there is")
         return matching[0]
 
+    def _digest(self, model: str) -> str:
+        """What `model` means now; while the controller is silent, what it meant last: serving goes on without it."""
+        with self._lock:
+            known = self._digests.get(model)
+            if known is not None and time.monotonic() < self._silent_until:
+                return known
+        try:
+            digest = self.resolve(model, timeout_s=10.0 if known is None else _KNOWN_NAME_WAIT_S)["record"]["digest"]
+        except Error as error:
+            if known is None or error.code not in ("unavailable", "deadline_exceeded"):
+                raise
+            self._silent_until = time.monotonic() + _SILENT_S
+            return known
+        with self._lock:
+            self._digests[model] = digest
+            self._digests.move_to_end(model)
+            while len(self._digests) > _NAMES_KEPT:
+                self._digests.popitem(last=False)
+        return digest
+
     def card(self, model: str) -> ModelCard:
         """Signature and files, read from the pool; kept, since a revision never changes."""
-        digest = self.resolve(model)["record"]["digest"]
+        digest = self._digest(model)
         with self._lock:
             if digest in self._cards:
                 self._cards.move_to_end(digest)
@@ -265,6 +310,8 @@ class Cluster:
         from cenote import arrays, pytree
         from cenote.waterfall import Waterfall
 
+        if not 0 < deadline_s <= _DEADLINE_S_MAX:
+            raise Error("invalid_argument", f"deadline of {deadline_s} s: more than 0 and at most {_DEADLINE_S_MAX} s can be waited")
         as_torch = arrays.any_torch(value for _, value in inputs)
         client = self._client()
         begun = time.perf_counter_ns()

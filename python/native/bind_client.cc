@@ -1,4 +1,6 @@
 // Requests: kept and resent by client/client.h until their deadline.
+#include <unistd.h>
+
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
@@ -18,9 +20,11 @@ using namespace py::literals;
 namespace cenote::native {
 namespace {
 
-// Closing waits for the client's threads, so it must not hold the GIL.
+// Closing waits for the client's threads, so it must not hold the GIL. In a forked child there are none to wait for: it is left as it is.
 struct CloseClient {
+  pid_t opened_by = ::getpid();
   void operator()(Client* client) const {
+    if (::getpid() != opened_by) return;
     const py::gil_scoped_release release;
     delete client;
   }

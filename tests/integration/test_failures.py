@@ -105,6 +105,7 @@ def test_serving_goes_on_while_the_controller_is_silent(running: Running) -> Non
                 _check_flat(cluster, answer.digest, name, x, expected)
             time.sleep(4)  # Longer than member_timeout: nobody may forget what it was told.
             _check_flat(cluster, answer.digest, name, x, expected)
+            _check(cluster, case)  # By its name, whose meaning was asked for before.
             # One who comes now finds the routers by the state file.
             _check_flat(newcomer, answer.digest, name, x, expected)
         finally:

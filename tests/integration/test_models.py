@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import struct
 from pathlib import Path
 
@@ -196,6 +198,27 @@ def test_inputs_that_do_not_fit_are_named(shared: Running, cluster: Cluster, tmp
     assert raised.value.code == "invalid_argument" and "f64" in raised.value.message and "f32" in raised.value.message
     np.savez(tmp_path / "in.npz", x=good)
     assert shared.tool("infer", "picky", "--npz", str(tmp_path / "in.npz")).returncode == 0
+
+
+def test_a_forked_child_is_told_so_at_once_and_ends(cluster: Cluster) -> None:
+    cluster.status()
+    cluster._client()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        try:
+            with pytest.raises(Error) as refused:
+                cluster.status()
+            cluster.close()
+            os.write(writer, refused.value.code.encode())
+        finally:
+            os._exit(0)
+    _, how = os.waitpid(child, 0)
+    os.close(writer)
+    assert (how, os.read(reader, 100)) == (0, b"failed_precondition")
+    os.close(reader)
+    cluster.status()
 
 
 def test_unknown_models_and_short_deadlines(shared: Running, cluster: Cluster) -> None:

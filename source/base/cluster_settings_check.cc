@@ -20,8 +20,8 @@ struct Check {
   }
 
   void name(const std::string& path, const std::string& value) {
-    if (value == "controller")
-      return problem(path, "\"controller\" is the controller's name: choose another");
+    if (value == "controller" || value == "supervisor")
+      return problem(path, str_cat("\"", value, "\" is the ", value, "'s own name: choose another"));
     const auto [first, fresh] = names.emplace(value, path);
     if (!fresh)
       problem(path, str_cat("\"", value, "\" is also ", first->second, ": daemons need names of their own"));

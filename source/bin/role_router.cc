@@ -93,6 +93,9 @@ class RouterRole {
       for (node::router::Action& action : actions) {
         std::visit([this](auto& a) { perform(a); }, action);
       }
+      // After its actions: a session may open and close within one batch.
+      for (const SessionId closed : closed_) welcomed_.erase(closed);
+      closed_.clear();
       if (now >= next_report) {
         report();
         next_report = now + context_.settings.controller.heartbeat_interval;
@@ -142,7 +145,7 @@ class RouterRole {
   void take(Event event, std::vector<node::router::Event>& inputs) {
     if (auto* input = std::get_if<node::router::Event>(&event)) {
       if (const auto* lost = std::get_if<node::router::LinkLost>(input)) links_.erase(lost->link);
-      if (const auto* closed = std::get_if<node::router::SessionClosed>(input)) welcomed_.erase(closed->session);
+      if (const auto* closed = std::get_if<node::router::SessionClosed>(input)) closed_.push_back(closed->session);
       inputs.push_back(std::move(*input));
     } else if (std::holds_alternative<ControllerUp>(event)) {
       report();
@@ -253,6 +256,7 @@ class RouterRole {
   std::map<LinkId, std::shared_ptr<wire::InferenceSession>> links_;
   OpenCount open_links_;
   std::set<SessionId> welcomed_;
+  std::vector<SessionId> closed_;  // In the batch of events under way.
   bool draining_ = false;
   bool drained_by_controller_ = false;
   bool stopped_ = false;

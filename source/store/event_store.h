@@ -13,7 +13,7 @@
 
 namespace cenote {
 
-inline constexpr size_t kEventsPerAppendMax = 4096;
+inline constexpr size_t kEventsPerAppendMax = 1 << 16;  // As many tags and revisions one removal may end.
 
 struct StoredEvent {
   uint64_t sequence = 0;

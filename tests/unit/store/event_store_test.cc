@@ -81,6 +81,10 @@ TEST_P(AnyStore, a_batch_with_one_bad_event_is_refused_whole) {
   EXPECT_EQ(store_->last(), 0u);
 }
 
+TEST_P(AnyStore, a_removal_of_thousands_of_revisions_is_one_batch) {
+  EXPECT_EQ(*store_->append(std::vector<CatalogueEvent>(10'000, event(1))), 10'000u);
+}
+
 TEST_P(AnyStore, compacting_keeps_the_numbers_rising) {
   ASSERT_TRUE(store_->append(std::vector{event(1), event(2), event(3)}).ok());
   ASSERT_TRUE(store_->compact(std::vector{event(9)}).ok());

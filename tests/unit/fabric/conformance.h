@@ -12,7 +12,7 @@
 
 namespace cenote::fabric {
 
-inline const auto kProviders = testing::Values("loopback", "tcp;ofi_rxm", "shm", "faulty:loopback", "faulty:tcp;ofi_rxm");
+inline const auto kProviders = testing::Values("loopback", "tcp;ofi_rxm", "shm", "verbs;ofi_rxm", "faulty:loopback", "faulty:tcp;ofi_rxm");
 
 inline std::string provider_name(const testing::TestParamInfo<const char*>& info) {
   std::string name = info.param;

@@ -60,6 +60,7 @@ class Processes : public testing::TestWithParam<const char*> {
   std::unique_ptr<MemoryRegion> local_;
 };
 
+class Networked : public Processes {};
 class Tcp : public Processes {};
 
 TEST_P(Processes, reads_and_writes_reach_another_process) {
@@ -74,7 +75,7 @@ TEST_P(Processes, reads_and_writes_reach_another_process) {
   EXPECT_TRUE(holds(0, kRegionBytes, 1));
 }
 
-TEST_P(Tcp, sigkill_of_a_target_fails_all_in_flight_long_before_their_deadlines) {
+TEST_P(Networked, sigkill_of_a_target_fails_all_in_flight_long_before_their_deadlines) {
   const auto target = start();
   const auto endpoint = connect(*target);
   ASSERT_EQ(read(*endpoint, target->readable(), 4096), absl::StatusCode::kOk);
@@ -95,7 +96,7 @@ TEST_P(Tcp, sigkill_of_a_target_fails_all_in_flight_long_before_their_deadlines)
   EXPECT_EQ(endpoint->in_flight(), 0u);
 }
 
-TEST_P(Tcp, sigkill_of_a_target_while_writing_to_it_ends_in_completions_and_not_in_a_signal) {
+TEST_P(Networked, sigkill_of_a_target_while_writing_to_it_ends_in_completions_and_not_in_a_signal) {
   const auto target = start();
   const auto endpoint = connect(*target);
   ASSERT_EQ(read(*endpoint, target->readable(), 4096), absl::StatusCode::kOk);
@@ -109,7 +110,7 @@ TEST_P(Tcp, sigkill_of_a_target_while_writing_to_it_ends_in_completions_and_not_
   for (const Completion& completion : got) EXPECT_EQ(completion.code, absl::StatusCode::kUnavailable);
 }
 
-TEST_P(Tcp, a_target_killed_while_idle_is_unavailable_at_the_next_read) {
+TEST_P(Networked, a_target_killed_while_idle_is_unavailable_at_the_next_read) {
   const auto target = start();
   const auto endpoint = connect(*target);
   ASSERT_EQ(read(*endpoint, target->readable(), 4096), absl::StatusCode::kOk);
@@ -122,7 +123,7 @@ TEST_P(Tcp, a_target_killed_while_idle_is_unavailable_at_the_next_read) {
   EXPECT_LT((monotonic_now() - start).seconds(), 4) << "not by the connect timeout of 5 s";
 }
 
-TEST_P(Tcp, a_target_stopped_before_the_first_read_is_unavailable_after_the_connect_timeout) {
+TEST_P(Networked, a_target_stopped_before_the_first_read_is_unavailable_after_the_connect_timeout) {
   const auto impatient = open_for_test(GetParam(), 0, Duration::from_ms(400));
   std::vector<std::byte> bytes(4096);
   const auto region = *impatient->register_memory(bytes, Access::kLocal);
@@ -175,7 +176,7 @@ TEST_P(Tcp, a_stopped_target_costs_only_its_own_readers_their_deadline) {
   EXPECT_EQ(read(*again, stopped->readable(), 4096), absl::StatusCode::kOk);
 }
 
-TEST_P(Tcp, a_target_restarted_at_its_port_is_reached_by_a_new_endpoint) {
+TEST_P(Networked, a_target_restarted_at_its_port_is_reached_by_a_new_endpoint) {
   auto target = start();
   const uint16_t port = target->port();
   const auto endpoint = connect(*target);
@@ -246,7 +247,8 @@ std::string provider_name(const testing::TestParamInfo<const char*>& info) {
   return name;
 }
 
-INSTANTIATE_TEST_SUITE_P(Providers, Processes, testing::Values("tcp;ofi_rxm", "shm"), provider_name);
+INSTANTIATE_TEST_SUITE_P(Providers, Processes, testing::Values("tcp;ofi_rxm", "shm", "verbs;ofi_rxm"), provider_name);
+INSTANTIATE_TEST_SUITE_P(Providers, Networked, testing::Values("tcp;ofi_rxm", "verbs;ofi_rxm"), provider_name);
 INSTANTIATE_TEST_SUITE_P(Providers, Tcp, testing::Values("tcp;ofi_rxm"), provider_name);
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include "base/status.h"
 #include "fabric/faulty/faulty.h"
+#include "provider_address.h"
 
 namespace cenote::fabric {
 
@@ -17,8 +18,12 @@ std::vector<std::byte> pattern(size_t size, uint64_t seed) {
 std::unique_ptr<Transport> open_for_test(const std::string& provider, uint16_t port, Duration connect_timeout) {
   const std::string prefix = "faulty:";
   const bool faulty = provider.starts_with(prefix);
-  auto transport = open_transport(
-      {.provider = faulty ? provider.substr(prefix.size()) : provider, .port = port, .connect_timeout = connect_timeout});
+  const std::string address = bind_address_for(provider);
+  if (address.empty()) return nullptr;
+  auto transport = open_transport({.provider = faulty ? provider.substr(prefix.size()) : provider,
+                                   .bind_address = address,
+                                   .port = port,
+                                   .connect_timeout = connect_timeout});
   if (absl::IsUnimplemented(transport.status())) return nullptr;
   if (!transport.ok()) std::fprintf(stderr, "%s\n", std::string(transport.status().message()).c_str());
   CENOTE_CHECK(transport.ok());

@@ -16,6 +16,7 @@
 #include "absl/strings/escaping.h"
 #include "base/status.h"
 #include "fabric/transport.h"
+#include "provider_address.h"
 
 namespace cenote::fabric {
 namespace {
@@ -27,7 +28,7 @@ std::vector<std::byte> filled(size_t size, uint64_t seed) {
 }
 
 int run(const char* provider, int port, size_t size) {
-  auto transport = open_transport({.provider = provider, .port = static_cast<uint16_t>(port)});
+  auto transport = open_transport({.provider = provider, .bind_address = bind_address_for(provider), .port = static_cast<uint16_t>(port)});
   if (!transport.ok()) {
     std::fprintf(stderr, "%s\n", std::string(transport.status().message()).c_str());
     return 1;

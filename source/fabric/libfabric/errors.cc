@@ -62,6 +62,11 @@ absl::Status fabric_error(long error, absl::string_view what) {
   return absl::Status(code_of(error), absl::StrCat(what, ": ", fi_strerror(static_cast<int>(error)), " (libfabric ", error, ")"));
 }
 
+absl::Status port_taken(absl::string_view address, uint16_t port) {
+  return absl::AlreadyExistsError(
+      absl::StrCat("fabric: port ", port, " of ", address, " is taken; stop the process that has it, or set another port"));
+}
+
 absl::Status registration_error(long error, uint64_t size_bytes, uint64_t memlock_limit_bytes, absl::string_view provider) {
   if (error < 0) error = -error;
   const std::string what = absl::StrCat("registering ", format_bytes(size_bytes), " with ", provider);

@@ -13,6 +13,9 @@ namespace cenote::fabric {
 // queue limits kResourceExhausted, lost peers kUnavailable.
 absl::Status fabric_error(long error, absl::string_view what);
 
+// kAlreadyExists: another process serves at that port.
+absl::Status port_taken(absl::string_view address, uint16_t port);
+
 // Why `size_bytes` could not be registered. Pinning limits are the usual reason, so `memlock_limit_bytes` (RLIMIT_MEMLOCK;
 // UINT64_MAX: none) and the remedy are in the message.
 absl::Status registration_error(long error, uint64_t size_bytes, uint64_t memlock_limit_bytes, absl::string_view provider);

@@ -62,7 +62,10 @@ absl::StatusOr<ProviderChoice> open_provider(const std::string& name, const Tran
   ProviderChoice choice;
   choice.name = name;
   CENOTE_ASSIGN_OR_RETURN(choice.connecting, get_info(name, node, nullptr));
-  CENOTE_ASSIGN_OR_RETURN(choice.serving, get_info(name, node, ip && options.port != 0 ? port.c_str() : nullptr));
+  absl::StatusOr<Info> serving = get_info(name, node, ip && options.port != 0 ? port.c_str() : nullptr);
+  // verbs binds already here, and says of a taken port only that there is nothing.
+  if (!serving.ok()) return ip && options.port != 0 ? port_taken(options.bind_address, options.port) : serving.status();
+  choice.serving = *std::move(serving);
   return choice;
 }
 
@@ -76,7 +79,7 @@ absl::StatusOr<ProviderChoice> choose_provider(const TransportOptions& options) 
   if (!options.provider.empty()) wanted = {full_name(options.provider)};
   for (const std::string& name : wanted) {
     absl::StatusOr<ProviderChoice> choice = open_provider(name, options);
-    if (choice.ok()) return choice;
+    if (choice.ok() || absl::IsAlreadyExists(choice.status())) return choice;
   }
   // The last one wanted failed. If it works without our address, the address is at fault, not the provider.
   const std::string& last = wanted.back();

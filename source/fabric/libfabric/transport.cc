@@ -73,10 +73,7 @@ absl::Status LibfabricTransport::start(const TransportOptions& options) {
 
   absl::StatusOr<Port> port = open_port(choice_.serving.get());
   if (!port.ok()) {
-    if (absl::IsAlreadyExists(port.status())) {
-      return absl::AlreadyExistsError(absl::StrCat("fabric: port ", options.port, " of ", options.bind_address,
-                                                   " is taken; stop the process that has it, or set another port"));
-    }
+    if (absl::IsAlreadyExists(port.status())) return port_taken(options.bind_address, options.port);
     return annotate(port.status(), absl::StrCat("fabric: serving on ", options.bind_address, " port ", options.port));
   }
   serving_.emplace(*std::move(port));

@@ -55,6 +55,11 @@ class Processes : public testing::TestWithParam<const char*> {
     }
     return true;
   }
+  static bool is_verbs() { return std::string(GetParam()).starts_with("verbs"); }
+  // A verbs device serves a stopped process too: what it answered before the kill has succeeded.
+  static bool is_end_of_a_killed_target(absl::StatusCode code) {
+    return code == absl::StatusCode::kUnavailable || (is_verbs() && code == absl::StatusCode::kOk);
+  }
   std::unique_ptr<Transport> transport_;
   std::vector<std::byte> bytes_;
   std::unique_ptr<MemoryRegion> local_;
@@ -88,9 +93,10 @@ TEST_P(Networked, sigkill_of_a_target_fails_all_in_flight_long_before_their_dead
   const auto got = collect(*transport_, kReads);
   std::set<Tag> tags;
   for (const Completion& completion : got) {
-    EXPECT_EQ(completion.code, absl::StatusCode::kUnavailable);
+    EXPECT_TRUE(is_end_of_a_killed_target(completion.code)) << completion.code;
     tags.insert(completion.tag);
   }
+  EXPECT_EQ(read(*endpoint, target->readable(), 4096), absl::StatusCode::kUnavailable);
   EXPECT_EQ(tags.size(), kReads);
   EXPECT_TRUE(endpoint->broken());
   EXPECT_EQ(endpoint->in_flight(), 0u);
@@ -107,7 +113,7 @@ TEST_P(Networked, sigkill_of_a_target_while_writing_to_it_ends_in_completions_an
   target->kill_and_reap();
   const auto got = collect(*transport_, 4);
   ASSERT_EQ(got.size(), 4u);
-  for (const Completion& completion : got) EXPECT_EQ(completion.code, absl::StatusCode::kUnavailable);
+  for (const Completion& completion : got) EXPECT_TRUE(is_end_of_a_killed_target(completion.code)) << completion.code;
 }
 
 TEST_P(Networked, a_target_killed_while_idle_is_unavailable_at_the_next_read) {
@@ -116,11 +122,11 @@ TEST_P(Networked, a_target_killed_while_idle_is_unavailable_at_the_next_read) {
   ASSERT_EQ(read(*endpoint, target->readable(), 4096), absl::StatusCode::kOk);
   target->kill_and_reap();
   EXPECT_EQ(read(*endpoint, target->readable(), 4096, in_ms(3'600'000)), absl::StatusCode::kUnavailable);
-  // A new endpoint to nobody: the provider says "again" for ever; we ask the kernel.
+  // A new endpoint to nobody: the provider says "again" for ever. Of TCP we ask the kernel; verbs has only the connect timeout.
   const auto again = connect(*target);
   const Instant start = monotonic_now();
   EXPECT_EQ(read(*again, target->readable(), 4096, in_ms(3'600'000)), absl::StatusCode::kUnavailable);
-  EXPECT_LT((monotonic_now() - start).seconds(), 4) << "not by the connect timeout of 5 s";
+  if (!is_verbs()) EXPECT_LT((monotonic_now() - start).seconds(), 4) << "not by the connect timeout of 5 s";
 }
 
 TEST_P(Networked, a_target_stopped_before_the_first_read_is_unavailable_after_the_connect_timeout) {

@@ -213,21 +213,26 @@ def _attributes(module: torch.nn.Module) -> list[torch.Tensor]:
     """Tensors that are plain attributes: torch.export really writes these where the module does."""
     state = ("_parameters", "_buffers", "_modules")
     held = [value for sub in module.modules() for name, value in vars(sub).items() if name not in state]
-    tensors = [t for t in torch.utils._pytree.tree_leaves(held) if type(t) is torch.Tensor and t.layout is torch.strided]
-    return [t for t in tensors if all(stride or size <= 1 for size, stride in zip(t.shape, t.stride(), strict=True))]  # Can be written.
+    return [t for t in torch.utils._pytree.tree_leaves(held) if type(t) is torch.Tensor and t.layout is torch.strided]
+
+
+def _writable(tensor: torch.Tensor) -> bool:
+    """Not where one element stands for several, as expand() makes them: nobody can write that in place."""
+    return all(stride or size <= 1 for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
 
 
 @contextlib.contextmanager
 def _unchanged(module: torch.nn.Module, written: Sequence[torch.Tensor]) -> Iterator[None]:
     """What a call writes is as it was afterwards: buffers, and `written`."""
-    before = [(t.detach(), t.detach().clone()) for t in written]
-    buffers = {n: b.detach().clone() for n, b in module.named_buffers()}
+    before = [(t.detach(), t.detach().clone()) for t in written if _writable(t)]
+    buffers = {n: b.detach().clone() for n, b in module.named_buffers() if b.layout is torch.strided and _writable(b)}
     try:
         yield
     finally:
         with torch.no_grad():
             for n, b in module.named_buffers():
-                b.copy_(buffers[n])
+                if n in buffers and _writable(b):
+                    b.copy_(buffers[n])
             for tensor, value in before:
                 tensor.copy_(value)
 

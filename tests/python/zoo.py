@@ -217,6 +217,25 @@ class WeightNormed(nn.Module):
 
 
 @case(X)
+class OddlyStored(nn.Module):
+    """Tensors that are empty, without dimensions, transposed, slices, strided or expanded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.empty = nn.Parameter(torch.zeros(0, 6))
+        self.scale = nn.Parameter(torch.tensor(2.5))
+        self.turned = nn.Parameter(torch.randn(6, 4).t())
+        self.register_buffer("slice", torch.randn(100)[3:9])
+        self.register_buffer("strided", torch.randn(12)[::2])
+        self.register_buffer("expanded", torch.tensor([1.5]).expand(6))
+        self.plain = torch.tensor([0.5]).expand(6)
+
+    def forward(self, x: Tensor) -> Any:
+        y = torch.cat([x, self.empty]) * self.scale @ self.turned.t()
+        return y, x * self.slice + self.strided + self.expanded - self.plain, self.empty, self.scale
+
+
+@case(X)
 class WritesItsInput(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x.mul_(2)

@@ -29,6 +29,11 @@ def _report(error: Error, *, as_json: bool) -> int:
     return error.exit_code
 
 
+def _interrupted() -> int:
+    sys.stderr.write("\ninterrupted\n")
+    return 130
+
+
 def _plain_status(arguments: list[str]) -> bool:
     """`status` with nothing but its options in full is answered at once, without the parser. False: left to the parser, errors too."""
     options = {"-o": "output", "--output": "output", "-c": "cluster", "--cluster": "cluster", "--certificates": "certificates"}
@@ -63,10 +68,11 @@ def run(arguments: list[str]) -> int:
         sys.stdout.flush()
         return result
     except Error as error:
+        if interrupts.asked():  # A library swallowed the interrupt and failed for it.
+            return _interrupted()
         return _report(error, as_json=_wants_json(arguments))
     except KeyboardInterrupt:
-        sys.stderr.write("\ninterrupted\n")
-        return 130
+        return _interrupted()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # `cenote logs | head`: nobody reads any more.
         return 0
@@ -76,6 +82,8 @@ def run(arguments: list[str]) -> int:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # The parser's own usage errors.
             error.show()
             return int(error.exit_code)
+        if interrupts.asked():
+            return _interrupted()
         raise
 
 
@@ -83,6 +91,9 @@ def main() -> None:
     interrupts.install()
     code = run(sys.argv[1:])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # All is done and said: Ctrl-C while Python ends must not change the exit code.
+    if code == 130:  # Python ends itself with the signal, not with this code, if an interrupt once passed through compiled text, as imports have it.
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)
 
 

@@ -41,6 +41,7 @@ class Error(Exception):
         return (type(self), (self.code, self.message))
 
 
+_NO_SUCH_USE = (errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ)  # Of a name that was given.
 _BY_ERRNO = {errno.ENOENT: "not_found", errno.EACCES: "permission_denied", errno.EPERM: "permission_denied", errno.EROFS: "permission_denied"}
 _REMEDIES = {
     errno.ENOSPC: "; free some space",
@@ -54,7 +55,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 def from_os(error: OSError) -> Error:
     """A file or the system said no: which file, what, and what to do."""
     number = error.errno or 0
-    code = "resource_exhausted" if number in _FULL else _BY_ERRNO.get(number, "unknown")
+    code = "resource_exhausted" if number in _FULL else "invalid_argument" if number in _NO_SUCH_USE else _BY_ERRNO.get(number, "unknown")
     place = f"{error.filename}: " if error.filename else ""
     return Error(code, f"{place}{error.strerror or error}{_REMEDIES.get(number, '')}")
 

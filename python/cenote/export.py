@@ -136,7 +136,7 @@ def _trace(
         notes.append(f"the batch is fixed at {batched[0].shape[0]}: {why}")
     try:
         return _export(module, args, kwargs, None)
-    except Exception as error:  # torch.export raises many types; all mean the same here
+    except (Exception, SystemExit) as error:  # torch.export raises many types; all mean the same here
         raise ExportRefused(f"torch.export refuses the module: {_first_lines(error)}") from error
 
 
@@ -153,7 +153,7 @@ def _trace_dynamic(
         for tensor in wide.values():
             shapes[tensor] = {0: Dim.AUTO}
         program = _export(module, wide_args, wide_kwargs, shapes.dynamic_shapes(module, wide_args, wide_kwargs))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return None, f"torch.export refuses a dynamic one ({_first_lines(error, 1)})"
     for leaf, value in zip(torch.utils._pytree.tree_leaves((wide_args, wide_kwargs)), _user_values(program), strict=True):
         if not isinstance(leaf, torch.Tensor) or not any(leaf is w for w in wide.values()):
@@ -200,7 +200,7 @@ def _differs(module: torch.nn.Module, program: ExportedProgram, args: tuple[Any,
         with torch.no_grad(), _unchanged(module, kept):
             want = torch.utils._pytree.tree_leaves(_map_clone(module(*_map_clone(args), **_map_clone(kwargs))))
             got = torch.fx.Interpreter(program.graph_module).run(*values, enable_io_processing=False)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return f"at batch {batch} it fails ({_first_lines(error, 1)})"
     for w, g in zip(want, got, strict=True):
         if isinstance(w, torch.Tensor) and isinstance(g, torch.Tensor):

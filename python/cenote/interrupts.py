@@ -21,6 +21,10 @@ def install() -> None:
         signal.signal(signal.SIGINT, _on_signal)
 
 
+def asked() -> bool:
+    return _asked
+
+
 def check() -> None:
     """KeyboardInterrupt, if one was asked for before."""
     if _asked:

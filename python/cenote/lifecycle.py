@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cenote import certificates, native, processes, state
-from cenote.errors import Error, refused
+from cenote.errors import Error, refused, usage
 from cenote.state import ClusterState
 
 SUPERVISOR_FILE = "supervisor.json"
@@ -49,7 +49,9 @@ class DownResult:
 
 def read_settings(file: Path, overrides: list[str]) -> dict[str, Any]:
     """Resolved settings as the daemons see them: file < CENOTE_* < overrides ("path=value")."""
-    if not file.is_file():
+    if file.exists() and not file.is_file():
+        raise usage(f"settings file {file} is not a file; the one to begin with is settings/local.toml")
+    if not file.exists():
         raise Error("not_found", f"settings file {file} is not there; the one to begin with is settings/local.toml")
     return json.loads(native.load().load_settings(str(file), overrides))
 

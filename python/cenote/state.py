@@ -103,8 +103,15 @@ def _is_address(text: str) -> bool:
     return bool(colon and host and port.isdigit())
 
 
+def _check_named(cluster: str | None) -> None:
+    """An empty name is a script's unset variable: it must not mean whichever cluster is up."""
+    if cluster is not None and not cluster.strip():
+        raise usage("--cluster is empty: give NAME, DIR or HOST:PORT, or leave it out for the only cluster that is up here")
+
+
 def find(cluster: str | None) -> ClusterState:
     """A cluster of this machine by name or directory; None: $CENOTE_CLUSTER, else the only one."""
+    _check_named(cluster)
     wanted = cluster or os.environ.get("CENOTE_CLUSTER")
     if wanted is None:
         states = known()
@@ -124,6 +131,7 @@ def find(cluster: str | None) -> ClusterState:
 
 def reach(cluster: str | None, certificates: str | None = None) -> Reach:
     """By state file, or by HOST:PORT with a directory that holds ca.crt, client.crt and client.key."""
+    _check_named(cluster)
     wanted = cluster or os.environ.get("CENOTE_CLUSTER")
     if wanted is None or not _is_address(wanted):
         state = find(wanted)

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -109,7 +110,9 @@ def test_outputs_of_any_name_are_saved_under_the_name_asked_for(tmp_path: Path) 
         assert {name: saved[name].tolist() for name in saved.files} == {name: value.tolist() for name, value in outputs.items()}
 
 
-@pytest.mark.parametrize(("number", "exit_code"), [(errno.ENOSPC, 6), (errno.EACCES, 7), (errno.EROFS, 7), (errno.ENOENT, 4), (errno.EIO, 1)])
+@pytest.mark.parametrize(
+    ("number", "exit_code"), [(errno.ENOSPC, 6), (errno.EACCES, 7), (errno.EROFS, 7), (errno.ENOENT, 4), (errno.EISDIR, 2), (errno.EIO, 1)]
+)
 def test_what_the_system_refuses_has_its_exit_code_and_its_file(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, exit_code: int
 ) -> None:
@@ -147,3 +150,23 @@ def test_an_interrupt_that_the_parser_turned_into_an_exit_code_is_said(monkeypat
     monkeypatch.setattr("cenote.cluster.Cluster.connect", interrupted)
     assert cli.run(["models"]) == 130
     assert capsys.readouterr().err == "\ninterrupted\n"
+
+
+def test_a_library_that_fails_for_an_interrupt_does_not_hide_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fails(_arguments: list[str]) -> int:
+        raise Error("invalid_argument", "maximum recursion depth exceeded")
+
+    monkeypatch.setattr(cli, "_parse_and_run", fails)
+    monkeypatch.setattr(interrupts, "_asked", True)
+    assert cli.run(["deploy"]) == 130
+    assert capsys.readouterr().err == "\ninterrupted\n"
+
+
+def test_what_a_users_code_prints_does_not_mix_with_the_answer(capfd: pytest.CaptureFixture[str]) -> None:
+    from cenote.commands.models import _prints_aside
+
+    with _prints_aside():
+        print("loading")
+        sys.stdout.close()
+    print("answer")
+    assert capfd.readouterr() == ("answer\n", "loading\n")

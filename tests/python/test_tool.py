@@ -148,3 +148,19 @@ def test_what_this_machine_cannot_give_ends_up_with_the_daemons_own_words(cenote
     assert (ran.returncode, said in ran.stderr) == (exit_code, True), ran.stderr
     assert len(ran.stderr.strip().splitlines()) == 1
     assert lifecycle.supervisor(tmp_path / "cannot") is None
+
+
+def test_an_empty_cluster_is_not_the_only_one(cenote) -> None:
+    for command in (["status"], ["down"], ["models"]):
+        refused = cenote(*command, "--cluster", "")
+        assert refused.returncode == 2 and "--cluster is empty" in refused.stderr, refused
+
+
+def test_deadlines_that_no_clock_can_hold_are_refused(cenote) -> None:
+    for deadline in ("inf", "1e300", "nan", "0"):
+        assert cenote("infer", "x", "--text", "y", "--deadline", deadline).returncode == 2
+
+
+def test_a_folder_is_no_settings_file(cenote, tmp_path: Path) -> None:
+    refused = cenote("up", str(tmp_path))
+    assert refused.returncode == 2 and f"{tmp_path} is not a file" in refused.stderr

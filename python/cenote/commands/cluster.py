@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -64,13 +65,16 @@ def down(cluster: ClusterOption = None, output: OutputOption = Output.table) -> 
     """
     from cenote import lifecycle
     from cenote.show import console, print_json
+    from cenote.state import known
 
     with console(stderr=True).status("stopping") as spinner:
         result = lifecycle.down(cluster, report=lambda text: spinner.update(text))
     if output is Output.json:
         print_json({"cluster": result.name, "stopped": result.name is not None, "killed": result.killed, "seconds": round(result.seconds, 3)})
     elif result.name is None:
-        _say("nothing is up")
+        others = [state.name for state in known()]
+        named = cluster or os.environ.get("CENOTE_CLUSTER")
+        _say(f"no cluster {named!r} is up here; up: {', '.join(others)}" if others and named else "nothing is up")
     else:
         _say(f"cluster [bold]{result.name}[/] is down after {result.seconds:.1f} s")
         for name in result.killed:

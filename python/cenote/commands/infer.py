@@ -17,6 +17,27 @@ if TYPE_CHECKING:
     from cenote.cluster import Answer, Cluster, ModelCard
 
 _VALUES_SHOWN = 6
+_PAYLOAD_BYTES_MAX = 256 << 20  # What limits.payload_max can be at most; the router has the last word.
+_NPZ_BYTES_MAX = _PAYLOAD_BYTES_MAX + (1 << 20)  # With the headers of its arrays.
+
+
+def _read_npz(path: Path, model: str, expected: list[str]) -> dict[str, Any]:
+    """The arrays of a file that holds what is expected and no more bytes, unpacked, than a request may carry."""
+    import numpy as np
+
+    from cenote.errors import usage
+    from cenote.show import format_bytes
+
+    if not zipfile.is_zipfile(path):
+        raise ValueError("no zip archive")
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    with np.load(path, allow_pickle=False) as loaded:
+        if set(loaded.files) != set(expected):
+            raise usage(f"{path} holds {sorted(loaded.files)}, '{model}' takes {sorted(expected)}; save them with numpy.savez(FILE, name=array)")
+        if unpacked > _NPZ_BYTES_MAX:
+            raise usage(f"{path}: {format_bytes(unpacked)} unpacked, a request may carry {format_bytes(_PAYLOAD_BYTES_MAX)}; send smaller batches")
+        return {name: loaded[name] for name in loaded.files}
 
 
 def _npz(path: Path, card: ModelCard) -> list[tuple[str, Any]]:
@@ -26,18 +47,15 @@ def _npz(path: Path, card: ModelCard) -> list[tuple[str, Any]]:
     from cenote.errors import Error, usage
 
     if not path.is_file():
-        raise Error("not_found", f"{path}: no such file")
-    try:
-        if not zipfile.is_zipfile(path):
-            raise ValueError("no zip archive")
-        with np.load(path, allow_pickle=False) as loaded:
-            arrays = {name: loaded[name] for name in loaded.files}
-    except (ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise usage(f"{path}: not an .npz file of plain arrays ({error}); write it with numpy.savez(FILE, name=array)") from error
+        raise usage(f"{path}: not a file; give an .npz file") if path.exists() else Error("not_found", f"{path}: no such file")
     expected = [spec["name"] for spec in card.signature["inputs"]]
-    if set(arrays) != set(expected):
-        raise usage(f"{path} holds {sorted(arrays)}, '{card.name}' takes {sorted(expected)}; save them with numpy.savez(FILE, name=array)")
+    try:
+        arrays = _read_npz(path, card.name, expected)
+    except (ValueError, EOFError, MemoryError, NotImplementedError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
+        raise usage(f"{path}: not an .npz file of plain arrays ({error}); write it with numpy.savez(FILE, name=array)") from error
     for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise usage(f"{path}: '{name}' is no array; write it with numpy.savez(FILE, name=array)")
         if array.dtype.newbyteorder("=") not in map(np.dtype, NUMPY_DTYPES.values()):
             raise usage(f"{path}: '{name}' has dtype {array.dtype}; use one of {', '.join(NUMPY_DTYPES)}")
     return [(name, arrays[name]) for name in expected]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +19,13 @@ if TYPE_CHECKING:
 
 _LOST = "[red]lost with its memory servers; deploy it again with --update[/]"
 ModelArgument = Annotated[str, typer.Argument(metavar="NAME[:TAG|@DIGEST]", help="Which model.")]
+
+
+@contextlib.contextmanager
+def _prints_aside() -> Iterator[None]:
+    """A user's code and the libraries may print, and close what they print to; standard output carries the answer alone."""
+    with os.fdopen(os.dup(2), "w", buffering=1) as stream, contextlib.redirect_stdout(stream):
+        yield
 
 
 def _load(python: str | None, torch: str | None, hf: Path | None, preset: str | None, seed: int) -> Source:
@@ -71,9 +80,10 @@ def deploy(
     with Cluster.connect(cluster, certificates=certificates) as connected:
         connected.status()  # Before minutes of exporting: is there a cluster at all?
         os.environ.setdefault("TQDM_DISABLE", "1")  # transformers draws bars of its own.
-        with console(stderr=True).status("importing torch") as spinner:
+        with console(stderr=True).status("importing torch") as spinner, _prints_aside():
             from cenote.export import export_model
             from cenote.graph_types import ExportRefused
+            from cenote.sources import check_weights
 
             if name:
                 _check_name(connected, name, tag, update)
@@ -85,6 +95,7 @@ def deploy(
                     _check_name(connected, called, tag, update)
                 spinner.update(f"exporting {called}")
                 model = export_model(source.module, source.inputs, name=called, sources=source.sources, files=source.files)
+                check_weights(source, model)
             except ExportRefused as error:
                 raise usage(f"{name or 'this'} cannot be served: {error}") from error
         for text in [*source.notes, *model.warnings]:

@@ -22,4 +22,4 @@ CertificatesOption = Annotated[
     str | None,
     typer.Option("--certificates", metavar="DIR", help="ca.crt, client.crt and client.key; needed with --cluster HOST:PORT."),
 ]
-DeadlineOption = Annotated[float, typer.Option("--deadline", metavar="SECONDS", min=0.001, help="How long to wait for the answer.")]
+DeadlineOption = Annotated[float, typer.Option("--deadline", metavar="SECONDS", min=0.001, max=86400, help="How long to wait for the answer.")]

@@ -27,6 +27,11 @@ struct Check {
       problem(path, str_cat("\"", value, "\" is also ", first->second, ": daemons need names of their own"));
   }
 
+  void host(const std::string& path, const std::string& value) {
+    if (value == "0.0.0.0" || value == "::" || value == "[::]")
+      problem(path, str_cat("\"", value, "\" means every address, and others must reach the daemon at one: write that"));
+  }
+
   void port(const std::string& path, const std::string& host, uint16_t value) {
     if (value == 0) return;
     const auto [first, fresh] = ports.emplace(std::pair(host, value), path);
@@ -37,6 +42,7 @@ struct Check {
     const MemorySettings& memory = cluster.memory[index];
     const std::string path = str_cat("memory[", index, "].");
     name(path + "name", memory.name);
+    host(path + "host", memory.host);
     port(path + "port", memory.host, memory.port);
     port(path + "fabric_port", memory.host, memory.fabric_port);
     if (memory.slab_bytes_max > memory.capacity_bytes / 2) {
@@ -50,6 +56,7 @@ struct Check {
     const AgentSettings& agent = cluster.agents[index];
     const std::string path = str_cat("agent[", index, "].");
     name(path + "name", agent.name);
+    host(path + "host", agent.host);
     if (agent.read_bytes % kChunkBytes != 0) {
       problem(path + "read_size",
               str_cat(format_bytes(agent.read_bytes), " is not a multiple of the chunk of ",
@@ -96,6 +103,7 @@ struct Check {
   }
 
   void all() {
+    host("controller.host", cluster.controller.host);
     port("controller.port", cluster.controller.host, cluster.controller.port);
     const ControllerSettings& controller = cluster.controller;
     if (controller.member_timeout < controller.heartbeat_interval * 3) {
@@ -106,6 +114,7 @@ struct Check {
     }
     for (size_t i = 0; i < cluster.routers.size(); ++i) {
       name(str_cat("router[", i, "].name"), cluster.routers[i].name);
+      host(str_cat("router[", i, "].host"), cluster.routers[i].host);
       port(str_cat("router[", i, "].port"), cluster.routers[i].host, cluster.routers[i].port);
     }
     for (size_t i = 0; i < cluster.memory.size(); ++i) memory(i);

@@ -1,7 +1,9 @@
 // The supervisor of one host: joins node/supervisor.h with processes. Single thread; sleeps in poll().
 #include <fcntl.h>
+#include <netdb.h>
 #include <poll.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -19,13 +21,26 @@
 namespace cenote {
 namespace {
 
-bool is_loopback(const std::string& host) { return host == "127.0.0.1" || host == "localhost" || host == "::1"; }
+// Whether `host` is an address of this machine: whoever may bind it.
+bool is_here(const std::string& host) {
+  addrinfo hints{.ai_socktype = SOCK_DGRAM};
+  addrinfo* found = nullptr;
+  if (::getaddrinfo(host.c_str(), nullptr, &hints, &found) != 0) return false;
+  bool here = false;
+  for (const addrinfo* entry = found; entry != nullptr && !here; entry = entry->ai_next) {
+    const int fd = ::socket(entry->ai_family, entry->ai_socktype | SOCK_CLOEXEC, entry->ai_protocol);
+    here = fd >= 0 && ::bind(fd, entry->ai_addr, entry->ai_addrlen) == 0;
+    if (fd >= 0) ::close(fd);
+  }
+  ::freeaddrinfo(found);
+  return here;
+}
 
-// "supervisor" looks after the daemons on loopback addresses, "supervisor@HOST" after those whose host is HOST.
+// "supervisor" looks after the daemons on this machine's addresses, "supervisor@HOST" after those whose host is HOST.
 std::vector<node::SupervisedChild> children_of(const RoleContext& context) {
   const size_t at = context.name.find('@');
   const std::string host = at == std::string::npos ? "" : context.name.substr(at + 1);
-  const auto ours = [&](const std::string& other) { return host.empty() ? is_loopback(other) : other == host; };
+  const auto ours = [&](const std::string& other) { return host.empty() ? is_here(other) : other == host; };
   std::vector<node::SupervisedChild> children;
   if (ours(context.settings.controller.host)) children.push_back({"controller", Role::kController});
   for (const auto& memory : context.settings.memory) {

@@ -74,7 +74,9 @@ def test_a_port_that_is_taken_is_named_with_who_has_it_and_nothing_starts(settin
         for word in (str(port), "router-0", f"pid {os.getpid()}"):
             assert word in up.stderr, up.stderr
         assert [left for left in settings_only.leftovers() if not left.startswith(f"port {port} ")] == []
-    assert settings_only.tool("down").stdout.strip() == "nothing is up"
+    down = settings_only.tool("down")
+    assert down.returncode == 0, down
+    assert f"no cluster '{settings_only.name}' is up here" in down.stdout or down.stdout.strip() == "nothing is up", down
 
 
 def test_daemons_that_do_not_come_are_named_and_nothing_stays(settings_only: Running) -> None:
@@ -90,6 +92,12 @@ def test_an_address_of_another_host_is_named_before_anything_starts(settings_onl
     up = settings_only.tool("up", str(settings_only.settings), "--set", "memory[1].host=192.0.2.1")
     assert up.returncode == 6 and "memory-1: 192.0.2.1" in up.stderr, up
     assert not settings_only.leftovers()
+
+
+def test_daemons_on_any_address_of_this_machine_are_looked_after(settings_only: Running) -> None:
+    hosts = [word for kind in ("controller", "router", "memory", "agent") for word in ("--set", f"{kind}.host=127.0.0.2")]
+    up = settings_only.tool("up", str(settings_only.settings), *hosts)
+    assert up.returncode == 0 and "127.0.0.2" in up.stdout, up
 
 
 def test_a_killed_supervisor_takes_its_daemons_along_and_up_works_again(running: Running) -> None:

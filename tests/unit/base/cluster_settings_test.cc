@@ -76,6 +76,8 @@ TEST(ClusterSettings, names_and_ports_that_collide_are_refused) {
               Contains(HasSubstr("\"router-0\" is also router[0].name")));
   EXPECT_THAT(problems_with({"agent[0].name=controller"}), Contains(HasSubstr("choose another")));
   EXPECT_THAT(problems_with({"memory[0].name=supervisor"}), Contains(HasSubstr("choose another")));
+  for (const char* host : {"controller.host=0.0.0.0", "router[0].host=::", "memory[0].host=0.0.0.0", "agent[0].host=::"})
+    EXPECT_THAT(problems_with({host}), Contains(HasSubstr("every address"))) << host;
   EXPECT_THAT(problems_with({"agent[0].device[0].port=5"}),
               Contains(HasSubstr("127.0.0.1:5 is also memory[1].fabric_port")));
   EXPECT_THAT(problems_with({"agent.device.name=host:0"}),

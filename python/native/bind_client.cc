@@ -1,6 +1,4 @@
 // Requests: kept and resent by client/client.h until their deadline.
-#include <unistd.h>
-
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
@@ -11,6 +9,7 @@
 #include "bind.h"
 #include "client/client.h"
 #include "convert.h"
+#include "link_handle.h"
 #include "raise.h"
 #include "tensors.h"
 
@@ -20,16 +19,7 @@ using namespace py::literals;
 namespace cenote::native {
 namespace {
 
-// Closing waits for the client's threads, so it must not hold the GIL. In a forked child there are none to wait for: it is left as it is.
-struct CloseClient {
-  pid_t opened_by = ::getpid();
-  void operator()(Client* client) const {
-    if (::getpid() != opened_by) return;
-    const py::gil_scoped_release release;
-    delete client;
-  }
-};
-using ClientHandle = std::unique_ptr<Client, CloseClient>;
+using ClientHandle = LinkHandle<Client>;
 
 ClientHandle open_client(const std::vector<std::string>& routers, const std::string& certificates) {
   if (routers.empty()) raise(absl::InvalidArgumentError("no router address was given"));

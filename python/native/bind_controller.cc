@@ -3,6 +3,7 @@
 
 #include "bind.h"
 #include "convert.h"
+#include "link_handle.h"
 #include "raise.h"
 #include "wire/controller_client.h"
 
@@ -17,9 +18,9 @@ using wire::ControllerClient;
 
 CallOptions within(double timeout_s) { return {.timeout = Duration::from_seconds(timeout_s)}; }
 
-std::unique_ptr<ControllerClient> open_controller(const std::string& address, const std::string& certificates) {
+LinkHandle<ControllerClient> open_controller(const std::string& address, const std::string& certificates) {
   const wire::Identity identity = call([&] { return wire::load_client_identity(certificates); });
-  return ControllerClient::open(address, identity);
+  return LinkHandle<ControllerClient>(ControllerClient::open(address, identity).release());
 }
 
 py::dict to_dict(const TagMove& move) {
@@ -52,7 +53,7 @@ RevisionRecord to_record(const py::dict& record) {
 
 void bind_controller(py::module_& module) {
   const auto timeout = py::arg("timeout_s") = 10.0;
-  py::class_<ControllerClient>(module, "Controller")
+  py::class_<ControllerClient, LinkHandle<ControllerClient>>(module, "Controller")
       .def(py::init(&open_controller), py::arg("address"), py::arg("certificates"))
       .def("cluster", [](ControllerClient& self, double t) { return native::to_dict(call([&] { return self.cluster(within(t)); })); }, timeout)
       .def(

@@ -218,7 +218,7 @@ def test_a_forked_child_is_told_so_at_once_and_ends(cluster: Cluster) -> None:
     os.close(writer)
     assert (how, os.read(reader, 100)) == (0, b"failed_precondition")
     os.close(reader)
-    cluster.status()
+    cluster.status()  # Over the same connection: the child has not shut it.
 
 
 def test_unknown_models_and_short_deadlines(shared: Running, cluster: Cluster) -> None:

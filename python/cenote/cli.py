@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -21,11 +22,13 @@ def _wants_json(arguments: list[str]) -> bool:
 
 def _report(error: Error, *, as_json: bool) -> int:
     if as_json:
-        body = {"code": error.code, "message": error.message, "exit_code": error.exit_code}
-        sys.stderr.write(json.dumps({"error": body}) + "\n")
+        text = json.dumps({"error": {"code": error.code, "message": error.message, "exit_code": error.exit_code}})
     else:
         mark = "\x1b[1;31merror\x1b[0m" if sys.stderr.isatty() and not os.environ.get("NO_COLOR") else "error"
-        sys.stderr.write(f"{mark}: {error.message}\n")
+        text = f"{mark}: {error.message}"
+    with contextlib.suppress(OSError):  # A full disk behind 2> must not change the exit code.
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
     return error.exit_code
 
 
@@ -56,6 +59,10 @@ def _parse_and_run(arguments: list[str]) -> int:
         result = typer.main.get_command(app).main(arguments, prog_name="cenote", standalone_mode=False)
     except typer.Abort:
         raise KeyboardInterrupt from None
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # The parser would make an exit code of 1 of it.
+            raise end.__context__ from None
+        raise
     if result == 130:  # The parser keeps a KeyboardInterrupt to itself.
         raise KeyboardInterrupt
     return result if isinstance(result, int) else 0
@@ -87,7 +94,18 @@ def run(arguments: list[str]) -> int:
         raise
 
 
+def _open_standard_streams() -> None:
+    """`cenote status >&-` closes them, and the next file that is opened would take their place."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # For as long as the process lives.
+
+
 def main() -> None:
+    _open_standard_streams()
     interrupts.install()
     code = run(sys.argv[1:])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # All is done and said: Ctrl-C while Python ends must not change the exit code.

@@ -41,7 +41,7 @@ class Error(Exception):
         return (type(self), (self.code, self.message))
 
 
-_NO_SUCH_USE = (errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ)  # Of a name that was given.
+_NO_SUCH_USE = (errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ, errno.EEXIST)  # Of a name that was given.
 _BY_ERRNO = {errno.ENOENT: "not_found", errno.EACCES: "permission_denied", errno.EPERM: "permission_denied", errno.EROFS: "permission_denied"}
 _REMEDIES = {
     errno.ENOSPC: "; free some space",

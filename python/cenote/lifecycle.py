@@ -203,12 +203,19 @@ def _explain(directory: Path, names: list[str]) -> str:
 
 def _does_not_start(directory: Path, name: str, how: str) -> Error:
     """The daemon's own last words and exit code where it had some, as it has for whatever of its settings it cannot have here."""
-    log = directory / "logs" / f"{name}.log"
+    log = directory / "logs" / f"{name.replace('/', '-')}.log"
     last = [line.partition(f" {name}: ")[2] for line in processes.tail(log, 20) if line.startswith("cenoted ") and f" {name}: " in line]
     codes = {"exit 2": "invalid_argument", "exit 4": "not_found", "exit 6": "failed_precondition", "exit 7": "permission_denied"}
     if last and how in codes:
         return Error(codes[how], f"{name} does not start: {last[-1]} (log: {log})")
     return Error("internal", f"{name} does not stay up ({how}, {_RESTARTS_MAX} restarts)\n{_explain(directory, [name])}")
+
+
+def _check_executors(directory: Path, status: dict[str, Any]) -> None:
+    """Raises for one that its agent starts over and over; what its settings ask for is not here."""
+    for executor in (executor for member in status["members"] for executor in member["executors"]):
+        if executor["restarts"] >= _RESTARTS_MAX and not executor["incarnation"]:
+            raise _does_not_start(directory, executor["name"], "exit 6")
 
 
 def _wait_ready(
@@ -233,6 +240,8 @@ def _wait_ready(
                 absent = missing(settings, status)
                 if not absent:
                     return status
+                if process is not None:
+                    _check_executors(new.directory, status)
             except Error as error:
                 if error.code not in ("unavailable", "deadline_exceeded"):
                     raise

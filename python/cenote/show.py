@@ -19,8 +19,12 @@ def console(*, stderr: bool = False) -> Console:
     if stderr not in _consoles:
         from rich.console import Console
 
+        class Answer(Console):
+            def on_broken_pipe(self) -> None:
+                raise BrokenPipeError  # cli.py knows what `| head` means; Rich would exit with 1.
+
         stream = sys.stderr if stderr else sys.stdout
-        _consoles[stderr] = Console(stderr=stderr, width=None if stream.isatty() else 120, highlight=False, emoji=False)
+        _consoles[stderr] = Answer(stderr=stderr, width=None if stream.isatty() else 120, highlight=False, emoji=False)
     return _consoles[stderr]
 
 

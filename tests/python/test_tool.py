@@ -133,6 +133,7 @@ def test_status_leaves_what_it_does_not_understand_to_the_parser(cenote, more: l
     [
         ("memory.capacity=16 TiB", 6, "does not start: cannot map an arena of 16.0 TiB"),
         ("agent.cache_directory=/nowhere/at/all", 4, "agent-0 does not start: cannot create the cache /nowhere/at/all"),
+        ("agent.device.name=cuda:0", 6, "agent-0/cuda:0 does not start: device cuda:0: this build has no CUDA plug-in"),
         ("controller.host=192.0.2.1", 6, "192.0.2.1 is no address of this host"),
     ],
 )
@@ -144,10 +145,36 @@ def test_what_this_machine_cannot_give_ends_up_with_the_daemons_own_words(cenote
     keys += ["memory[0].fabric_port", "memory[1].fabric_port"]
     for key, port in zip(keys, processes.free_ports(len(keys)), strict=True):
         settings += ["--set", f"{key}={port}"]
-    ran = cenote("up", str(ROOT / "settings" / "local.toml"), *settings, "--set", override)
+    text = (ROOT / "settings" / "local.toml").read_text()
+    (tmp_path / "one.toml").write_text(text[: text.rindex("[[agent.device]]")])
+    ran = cenote("up", str(tmp_path / "one.toml"), *settings, "--set", override)
     assert (ran.returncode, said in ran.stderr) == (exit_code, True), ran.stderr
     assert len(ran.stderr.strip().splitlines()) == 1
     assert lifecycle.supervisor(tmp_path / "cannot") is None
+
+
+def _with_streams(streams: str) -> subprocess.CompletedProcess[str]:
+    shell = f'"{sys.executable}" -m cenote.cli version {streams}; echo "code $?" >&9'
+    return subprocess.run(["bash", "-o", "pipefail", "-c", f"{{ {shell}; }} 9>&1"], capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize(("streams", "code"), [(">&-", 0), (">&- 2>&-", 0), ("<&- >&- 2>&-", 0), (">/dev/full", 6), ("--nonsense 2>&-", 2)])
+def test_closed_and_full_streams_change_no_exit_code_and_end_in_no_traceback(streams: str, code: int) -> None:
+    ran = _with_streams(streams)
+    assert ran.stdout.splitlines()[-1] == f"code {code}", ran
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_reader_that_has_enough_is_no_failure() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("CENOTE_") or k == "CENOTE_BUILD"}
+    for command in (["version"], ["settings", "show", str(ROOT / "settings" / "local.toml")]):
+        ran = subprocess.run(
+            [sys.executable, "-m", "cenote.cli", *command], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120, env=environment
+        )
+        assert (ran.returncode, ran.stderr) == (0, ""), command
+    os.close(writer)
 
 
 def test_an_empty_cluster_is_not_the_only_one(cenote) -> None:

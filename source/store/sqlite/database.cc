@@ -75,6 +75,17 @@ absl::Status Database::run(const char* sql) {
   return code == SQLITE_OK ? absl::OkStatus() : error(code, sql);
 }
 
+absl::Status Database::check_in_place() {
+  int moved = 0;
+  if (sqlite3_file_control(handle_, "main", SQLITE_FCNTL_HAS_MOVED, &moved) != SQLITE_OK || moved == 0) {
+    return absl::OkStatus();
+  }
+  return absl::DataLossError(
+      str_cat("catalogue '", path_,
+              "' was moved or removed while it was open; nothing was written: put it back "
+              "with its -wal file, or restart the controller and deploy the models again"));
+}
+
 absl::StatusOr<Statement> Database::prepare(const char* sql) {
   sqlite3_stmt* statement = nullptr;
   const int code = sqlite3_prepare_v2(handle_, sql, -1, &statement, nullptr);
@@ -90,6 +101,7 @@ absl::StatusOr<bool> Statement::step() {
 }
 
 absl::StatusOr<Transaction> Transaction::begin(Database& database) {
+  CENOTE_RETURN_IF_ERROR(database.check_in_place());
   CENOTE_RETURN_IF_ERROR(database.run("BEGIN IMMEDIATE"));
   return Transaction(database);
 }

@@ -24,6 +24,9 @@ class Database {
 
   // One or more statements without results.
   absl::Status run(const char* sql);
+  // kDataLoss if the path does not lead to the open file any more: SQLite would go on writing to one that
+  // nobody opens again.
+  absl::Status check_in_place();
   absl::StatusOr<Statement> prepare(const char* sql);
   // The last error of this connection as a Status that names the file and the remedy.
   absl::Status error(int code, std::string_view doing) const;

@@ -157,6 +157,23 @@ TEST_F(SqliteStore, a_full_disk_refuses_the_batch_and_keeps_what_was_there) {
   EXPECT_TRUE(store->append(std::vector{event(1)}).ok());
 }
 
+TEST_F(SqliteStore, a_file_that_was_moved_away_takes_no_more_events_until_it_is_back) {
+  std::unique_ptr<EventStore> store = open();
+  ASSERT_NE(store, nullptr);
+  ASSERT_TRUE(store->append(std::vector{event(1)}).ok());
+  for (const bool replaced : {false, true}) {
+    std::filesystem::rename(path_, path_ + ".away");
+    if (replaced) std::ofstream(path_) << "another file";
+    const absl::Status refused = store->append(std::vector{event(2)}).status();
+    EXPECT_TRUE(absl::IsDataLoss(refused)) << refused;
+    EXPECT_THAT(std::string(refused.message()), HasSubstr("moved or removed"));
+    EXPECT_EQ(store->last(), 1u);
+    std::filesystem::rename(path_ + ".away", path_);
+  }
+  EXPECT_TRUE(store->append(std::vector{event(2)}).ok());
+  EXPECT_EQ(store->last(), 2u);
+}
+
 TEST_F(SqliteStore, files_that_cannot_be_made_say_why) {
   EXPECT_TRUE(absl::IsNotFound(open_sqlite_store("/nowhere/at/all/catalogue.db").status()));
 }

@@ -70,7 +70,7 @@ with_sanitizers() {
   export ASAN_OPTIONS="log_path=$results/sanitizer.address:detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1"
   export UBSAN_OPTIONS="log_path=$results/sanitizer.undefined:print_stacktrace=1"
   export LSAN_OPTIONS="suppressions=$root/tests/sanitizers/leaks.supp:print_suppressions=0"
-  export TSAN_OPTIONS="log_path=$results/sanitizer.thread:suppressions=$root/tests/sanitizers/threads.supp:second_deadlock_stack=1"
+  export TSAN_OPTIONS="log_path=$results/sanitizer.thread:ignore_noninstrumented_modules=1:second_deadlock_stack=1"
   local code=0 report
   "$@" || code=$?
   for report in $(sanitizer_reports); do
@@ -94,6 +94,9 @@ build_fuzzers() {
   build fuzz --target cenote_fuzzers
 }
 build_sanitized_tests() { configure "$1"; build "$1" --target cenote_tests; }
+# gRPC, Abseil and libtorch are not instrumented: the thread sanitizer cannot see how they hand memory from thread to thread, and takes
+# each such hand-over for a race. The rooms that stand on them are left to the address sanitizer.
+unseen_by() { [ "$1" != tsan ] || echo "--exclude-regex=^(wire|bin|execute)_"; }
 
 planned=()
 test_step() { planned+=("$1:$4"); plan "$@"; }
@@ -131,7 +134,7 @@ if [ -n "$long" ]; then
     if wants "$preset"; then
       test_step "$preset-unit-build" 700 test "build the unit tests (preset $preset)" build_sanitized_tests "$preset"
       test_step "$preset-unit" 120 test "unit tests (preset $preset)" \
-        with_sanitizers run_ctest "$preset-unit" "$preset" --label-exclude '^(fuzz|tidy)$' --parallel 2
+        with_sanitizers run_ctest "$preset-unit" "$preset" --label-exclude '^(fuzz|tidy)$' $(unseen_by "$preset") --parallel 2
     fi
   done
 fi

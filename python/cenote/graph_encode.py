@@ -66,6 +66,13 @@ def flat_bytes(tensor: torch.Tensor) -> np.ndarray:
     return dense.as_strided((dense.numel(),), (1,)).view(torch.uint8).numpy()
 
 
+def _drops_at_random(op: torch._ops.OpOverload, node: torch.fx.Node) -> bool:
+    given = {a.name: a.default_value for a in op._schema.arguments if a.has_default_value()}
+    given |= dict(zip((a.name for a in op._schema.arguments), node.args, strict=False)) | dict(node.kwargs)
+    share = given.get("dropout_p", given.get("dropout", given.get("p") if "dropout" in op._schema.name else None))
+    return isinstance(share, float) and share > 0 and given.get("train", True) is not False
+
+
 @dataclass
 class Value:
     """A result inside the graph being encoded: its name, and the weights and inputs whose memory it may share."""
@@ -193,6 +200,11 @@ class _Encoder:
             return
         if why := refusal(target, name):
             raise ExportRefused(why)
+        if _drops_at_random(op, node):
+            raise ExportRefused(
+                f"operator '{target}' (node {name}): drops values at random, so that no two answers agree; deploy the module in evaluation "
+                "mode (`module.eval()`), and pass `self.training` where it calls dropout itself"
+            )
         args = [self.argument(a, env, node) for a in node.args]
         kwargs = {k: self.argument(v, env, node) for k, v in node.kwargs.items()}
         self.emit(Node(name, target, args, kwargs, _stack(node)))

@@ -337,6 +337,8 @@ class AgentRole {
     if (server_ != nullptr) server_->stop(Duration::from_ms(200));
     worker_.reset();
     if (grants_ != nullptr) grants_->end();  // While the fetcher still takes answers.
+    // Its thread may ask for a last grant, and is answered at once: the pointer must still say where.
+    if (fetcher_ != nullptr) fetcher_->stop();
     fetcher_.reset();
     if (exits_ >= 0) ::close(std::exchange(exits_, -1));
     cache_.reset();

@@ -24,7 +24,10 @@ Fetcher::Fetcher(std::unique_ptr<fabric::Transport> transport, cache::HostCache&
   thread_ = std::thread([this, owned = std::move(transport)]() mutable { run(std::move(owned)); });
 }
 
-Fetcher::~Fetcher() {
+Fetcher::~Fetcher() { stop(); }
+
+void Fetcher::stop() {
+  if (!thread_.joinable()) return;
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;

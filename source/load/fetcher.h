@@ -54,7 +54,7 @@ class Fetcher {
   // The cache must outlive it. kResourceExhausted: the cache cannot be registered (says the limit).
   static absl::StatusOr<std::unique_ptr<Fetcher>> start(std::unique_ptr<fabric::Transport> transport, cache::HostCache& cache,
                                                         FetcherOptions options, FetcherCallbacks callbacks);
-  ~Fetcher();  // Drops what is under way; no callback comes after it.
+  ~Fetcher();  // stop()s.
   Fetcher(const Fetcher&) = delete;
   Fetcher& operator=(const Fetcher&) = delete;
 
@@ -66,6 +66,8 @@ class Fetcher {
   // `sent_at`: when the request left.
   void granted(std::string server, Instant sent_at, absl::StatusOr<Grant> grant);
   FetcherStats stats() const;
+  // Drops what is under way; no callback comes after it, and what it is told is ignored. Idempotent; from the owner's thread.
+  void stop();
 
  private:
   struct Loop;

@@ -167,8 +167,10 @@ absl::Status RequestKeeper::deadline_status(const Request& request) const {
   if (request.tries == 0) {
     const bool any_up = std::ranges::any_of(routers_, [](const Router& r) { return r.up; });
     if (any_up) return absl::DeadlineExceededError("no router had a free slot before the deadline; send fewer requests at once");
+    const auto failed = std::ranges::find_if(routers_, [](const Router& r) { return !r.why.ok(); });
+    if (failed == routers_.end()) return absl::DeadlineExceededError("no router had answered before the deadline; give it longer with --deadline");
     return absl::UnavailableError(absl::StrCat("no router answered before the deadline (", routers_.size(),
-                                               " tried; the last said: ", routers_.back().why.message(),
+                                               " tried; one said: ", failed->why.message(),
                                                "); `cenote status` shows which run"));
   }
   if (!request.last.ok()) {

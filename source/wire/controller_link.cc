@@ -59,7 +59,7 @@ class Link final : public ControllerLink {
 
   bool connected() const override {
     const std::lock_guard lock(mutex_);
-    return answered_;
+    return answered_ && !ended_;
   }
 
  private:
@@ -76,6 +76,7 @@ class Link final : public ControllerLink {
         std::unique_lock lock(mutex_);
         if (stopping_) return;
         closed_ = false;
+        ended_ = false;
         answered_ = false;
       }
       connect();
@@ -127,6 +128,7 @@ class Link final : public ControllerLink {
     bool stopping = false;
     {
       const std::lock_guard lock(mutex_);
+      ended_ = true;  // Before anyone is told.
       stopping = stopping_;
     }
     if (!stopping) events_.on_disconnected(std::move(why));
@@ -142,7 +144,8 @@ class Link final : public ControllerLink {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   bool stopping_ = false;
-  bool closed_ = false;
+  bool ended_ = false;   // The stream has.
+  bool closed_ = false;  // And who listens was told.
   bool answered_ = false;
   std::shared_ptr<JoinStream> stream_;
   std::thread thread_;

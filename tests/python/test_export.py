@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).parent))
 from zoo import CASES, X
@@ -223,6 +224,18 @@ class Complex(nn.Module):
         return torch.fft.fft(x)
 
 
+class Dropping(nn.Module):
+    """Forgets `self.training`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.dropout(x, 0.5, training=True)
+
+
+class DroppingAttention(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.scaled_dot_product_attention(x, x, x, dropout_p=0.1)
+
+
 class Sparse(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.to_sparse()
@@ -237,6 +250,8 @@ class Sparse(nn.Module):
         (Autocast(), "operator 'wrap_with_autocast' "),
         (Complex(), "output 'output' has dtype torch.complex64"),
         (Sparse(), "aten._to_sparse"),
+        (Dropping(), "operator 'aten::dropout' "),
+        (DroppingAttention(), "operator 'aten::scaled_dot_product_attention' "),
     ],
     ids=lambda v: type(v).__name__ if isinstance(v, nn.Module) else "",
 )

@@ -147,12 +147,18 @@ TEST_F(ClientTest, the_deadline_ends_it_and_says_what_failed_last) {
 }
 
 TEST_F(ClientTest, without_any_router_the_deadline_says_unreachable) {
-  step({RouterDown{1, absl::UnavailableError("connection refused")}});
+  step({RouterDown{0, absl::UnavailableError("connection refused")}});
   step({small(1)});
   now_ = now_ + Duration::from_ms(1'000);
   const auto actions = step();
   EXPECT_TRUE(absl::IsUnavailable(find<ClientDone>(actions)->status));
   EXPECT_THAT(std::string(find<ClientDone>(actions)->status.message()), HasSubstr("connection refused"));
+}
+
+TEST_F(ClientTest, a_deadline_before_any_router_could_answer_is_only_too_short) {
+  step({small(1)});
+  now_ = now_ + Duration::from_ms(1'000);
+  EXPECT_TRUE(absl::IsDeadlineExceeded(find<ClientDone>(step())->status));
 }
 
 TEST_F(ClientTest, no_more_than_its_credits_are_outstanding_at_a_router) {

@@ -39,8 +39,8 @@ class JoinService : public v1::Controller::CallbackService {
         context, options,
         {.on_message =
              [this](v1::MemberReport&& report) {
-               if (on_report) on_report(report);
-               condition.change([&] { reports.push_back(std::move(report)); });
+               condition.change([&] { reports.push_back(report); });
+               if (on_report) on_report(report);  // Last: what it sends may be the test's sign that the report is there.
              },
          .on_closed = [this](absl::Status why) { condition.change([&] { closed.push_back(std::move(why)); }); }});
     condition.change([&] { streams.push_back(stream); });

@@ -14,6 +14,8 @@ NUMPY_DTYPES = {
     "i8": np.int8, "u8": np.uint8, "bool": np.bool_,
 }  # fmt: skip
 
+ITEM_BYTES = {"bf16": 2, **{name: np.dtype(kind).itemsize for name, kind in NUMPY_DTYPES.items()}}
+
 
 def is_torch(value: Any) -> bool:
     return type(value).__module__.partition(".")[0] == "torch" and hasattr(value, "__dlpack__")

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -60,6 +61,15 @@ class ModelCard:
     name: str
     signature: dict[str, Any]  # inputs, outputs: [{"name", "dtype", "shape"}]; inputs_tree, outputs_tree: JSON of pytree.py
     files: dict[str, bytes]
+
+    def reply_bytes(self, inputs: Sequence[tuple[str, Any]]) -> int:
+        """What the outputs for these inputs take."""
+        from cenote.arrays import ITEM_BYTES
+
+        shapes = {name: tuple(value.shape) for name, value in inputs}
+        batched = [shapes.get(s["name"]) for s in self.signature["inputs"] if s["shape"][:1] == [-1]]
+        batch = next((shape[0] for shape in batched if shape), 1)
+        return sum(ITEM_BYTES[s["dtype"]] * math.prod(batch if n < 0 else n for n in s["shape"]) for s in self.signature["outputs"])
 
 
 @dataclass(frozen=True)
@@ -314,8 +324,11 @@ class Cluster:
             raise Error("invalid_argument", f"deadline of {deadline_s} s: more than 0 and at most {_DEADLINE_S_MAX} s can be waited")
         as_torch = arrays.any_torch(value for _, value in inputs)
         client = self._client()
+        with self._lock:
+            card = self._cards.get(model.partition("@")[2])
+        dense = [(name, arrays.dense(value)) for name, value in inputs]
         begun = time.perf_counter_ns()
-        reply = client.infer(model, [(name, arrays.dense(value)) for name, value in inputs], deadline_s)
+        reply = client.infer(model, dense, deadline_s, card.reply_bytes(dense) if card is not None else 0)
         waited_us = (time.perf_counter_ns() - begun) // 1000
         results = [arrays.from_native(tensor, as_torch=as_torch) for tensor in reply["outputs"]]
         if outputs_tree is not None:

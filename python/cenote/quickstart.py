@@ -55,6 +55,7 @@ class Case:
     """One model of the quick start, and what was seen of it."""
 
     name: str
+    revision: str  # name@digest
     source: Source
     inputs: list[tuple[str, torch.Tensor]]
     expected: torch.Tensor
@@ -113,14 +114,14 @@ def prepare(name: str, cluster: Cluster) -> Case:
     model = export_model(source.module, source.inputs, name=name, sources=source.sources, files=source.files)
     deployed = cluster.deploy_exported(model, name=name)
     return Case(
-        name, source, [(spec.name, value) for spec, value in zip(model.inputs, inputs, strict=True)], expected,
+        name, f"{name}@{cluster.card(name).digest}", source, [(spec.name, value) for spec, value in zip(model.inputs, inputs, strict=True)], expected,
         deploy_s=time.monotonic() - begun, bytes=deployed.weight_bytes,
     )  # fmt: skip
 
 
 def ask(cluster: Cluster, case: Case, deadline_s: float = 60.0) -> Waterfall:
     """One request. Error (data_loss) if the answer is not PyTorch's."""
-    answer = cluster.ask_flat(case.name, case.inputs, deadline_s=deadline_s)
+    answer = cluster.ask_flat(case.revision, case.inputs, deadline_s=deadline_s)
     (output,) = answer.outputs.values()
     error = float((output - case.expected).abs().max() / case.expected.abs().max())
     if not error <= _AGREEMENT_MAX:
@@ -144,8 +145,9 @@ def measure(private: PrivateCluster, cases: Sequence[Case], report: Callable[[st
     temperatures.restart_executors(cluster)
     for case in cases:
         temperatures.assign(cluster, case.name)
-    for case in cases:
+    for case in cases:  # All of them: none is warmed up any more while one is measured.
         temperatures.wait_ready(cluster, case.name)
+    for case in cases:
         case.waterfalls["cached"] = ask(cluster, case)
     for case in cases:
         report(f"{case.name}: torch.load and safetensors in fresh processes")

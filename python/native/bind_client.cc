@@ -51,8 +51,8 @@ absl::StatusOr<InferReply> wait_for(Client& client, const RequestId& id, Pending
   }
 }
 
-// inputs: [(name, array or tensor), ...]
-py::dict infer(Client& client, const std::string& model, const py::list& inputs, double timeout_s) {
+// inputs: [(name, array or tensor), ...]; reply_bytes: what the outputs will take, 0 if that is not known.
+py::dict infer(Client& client, const std::string& model, const py::list& inputs, double timeout_s, uint64_t reply_bytes) {
   InferRequest request;
   request.model = model;
   for (const py::handle item : inputs) {
@@ -64,6 +64,7 @@ py::dict infer(Client& client, const std::string& model, const py::list& inputs,
   RequestId id;
   {
     const py::gil_scoped_release release;
+    if (reply_bytes > 0) client.expect_reply(model, reply_bytes);
     id = client.infer(std::move(request), Duration::from_seconds(timeout_s), [pending](absl::StatusOr<InferReply> reply) {
       const std::lock_guard lock(pending->mutex);
       pending->reply = std::move(reply);
@@ -82,7 +83,8 @@ py::dict infer(Client& client, const std::string& model, const py::list& inputs,
 void bind_client(py::module_& module) {
   py::class_<Client, ClientHandle>(module, "Client")
       .def(py::init(&open_client), py::arg("routers"), py::arg("certificates"))
-      .def("infer", &infer, py::arg("model"), py::arg("inputs"), py::arg("timeout_s") = 60.0);
+      .def("infer", &infer, py::arg("model"), py::arg("inputs"), py::arg("timeout_s") = 60.0,
+           py::arg("reply_bytes") = 0);
 }
 
 }  // namespace cenote::native

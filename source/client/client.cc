@@ -103,6 +103,11 @@ class SessionClient final : public Client {
 
   void cancel(const RequestId& id) override { step({node::ClientCancel{id}}); }
 
+  void expect_reply(const std::string& model, uint64_t bytes) override {
+    const std::lock_guard lock(mutex_);
+    note_reply_size(model, bytes);
+  }
+
  private:
   struct Pending {
     std::shared_ptr<const InferRequest> request;
@@ -274,7 +279,7 @@ class SessionClient final : public Client {
       const std::lock_guard lock(mutex_);
       const auto it = pending_.find(reply.id);
       if (it == pending_.end()) return;
-      note_reply_size(it->second.request->model, reply);
+      if (reply.status.ok()) note_reply_size(it->second.request->model, payload_of(reply.outputs));
       it->second.reply = std::move(reply);
       work = step_locked({event});
     }
@@ -283,10 +288,9 @@ class SessionClient final : public Client {
   }
 
   // What a model last answered tells how its next answer should travel. mutex_ held.
-  void note_reply_size(const std::string& model, const InferReply& reply) {
-    if (!reply.status.ok()) return;
+  void note_reply_size(const std::string& model, uint64_t bytes) {
     if (reply_sizes_.size() >= kReplySizesMax && !reply_sizes_.contains(model)) reply_sizes_.erase(reply_sizes_.begin());
-    reply_sizes_[model] = payload_of(reply.outputs);
+    reply_sizes_[model] = bytes;
   }
 
   void session_ended() {
@@ -329,7 +333,7 @@ class SessionClient final : public Client {
   std::condition_variable changed_;
   node::RequestKeeper keeper_;
   std::map<RequestId, Pending> pending_;
-  std::map<std::string, uint64_t> reply_sizes_;  // By model as it was named, the last reply's bytes.
+  std::map<std::string, uint64_t> reply_sizes_;  // By model as it was named: bytes of the last reply, or of the one expected.
   std::vector<Link> routers_;
   std::map<std::string, Link> executors_;
   size_t open_sessions_ = 0;

@@ -35,6 +35,8 @@ class Client {
   // A reply with a bad status comes as that status. Returns the id, for cancel().
   virtual RequestId infer(InferRequest request, Duration timeout, Done done) = 0;
   virtual void cancel(const RequestId& id) = 0;
+  // What the next reply of a model (named as requests will name it) takes, for a caller who knows it before the first one came.
+  virtual void expect_reply(const std::string& model, uint64_t bytes) = 0;
 
   // Blocking form.
   absl::StatusOr<InferReply> infer(InferRequest request, Duration timeout, wire::Cancellation* cancellation = nullptr);

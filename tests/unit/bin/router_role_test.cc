@@ -269,6 +269,14 @@ TEST_F(RouterRoleTest, a_large_payload_goes_straight_to_the_executor_by_ticket) 
   });
 }
 
+TEST_F(RouterRoleTest, a_model_whose_reply_is_said_to_be_large_is_asked_by_ticket_from_the_first) {
+  ScriptedExecutor& executor = add_executor(echo);
+  start(1);
+  client_->expect_reply(request(100).model, 1 << 20);
+  ASSERT_TRUE(client_->infer(request(100), kTimeout).ok());
+  executor.condition.change([&] { EXPECT_TRUE(executor.requests.back().by_ticket); });
+}
+
 TEST_F(RouterRoleTest, a_model_whose_last_reply_was_large_is_asked_by_ticket) {
   ScriptedExecutor& executor = add_executor([](const InferRequest& request) {
     return InferReply{.outputs = {{"y", DType::kU8, {1 << 20}, std::string(1 << 20, 'y')}}, .revision = request.revision};

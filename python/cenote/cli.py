@@ -104,6 +104,15 @@ def _open_standard_streams() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # For as long as the process lives.
 
 
+def _drop_what_cannot_be_written() -> None:
+    """Python flushes once more as it ends, and would end with 120 for what was reported already."""
+    for stream, descriptor in ((sys.stdout, 1), (sys.stderr, 2)):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+
+
 def main() -> None:
     _open_standard_streams()
     interrupts.install()
@@ -112,6 +121,7 @@ def main() -> None:
     if code == 130:  # Python ends itself with the signal, not with this code, if an interrupt once passed through compiled text, as imports have it.
         sys.stderr.flush()
         os._exit(code)
+    _drop_what_cannot_be_written()
     sys.exit(code)
 
 

@@ -96,7 +96,7 @@ build_fuzzers() {
 build_sanitized_tests() { configure "$1"; build "$1" --target cenote_tests; }
 # gRPC, Abseil and libtorch are not instrumented: the thread sanitizer cannot see how they hand memory from thread to thread, and takes
 # each such hand-over for a race. The rooms that stand on them are left to the address sanitizer.
-unseen_by() { [ "$1" != tsan ] || echo "--exclude-regex=^(wire|bin|execute)_"; }
+unseen_by() { [ "$1" != tsan ] || echo "--exclude-regex ^(wire|bin|execute)_"; }
 
 planned=()
 test_step() { planned+=("$1:$4"); plan "$@"; }

@@ -34,6 +34,14 @@ def dense(value: Any) -> Any:
     return array if array.flags.c_contiguous else np.ascontiguousarray(array).reshape(array.shape)
 
 
+def relative_difference(got: Any, expected: Any) -> float:
+    """The largest absolute difference of two torch tensors, as a share of the largest absolute value expected; not a number where one
+    holds such."""
+    if not expected.numel():
+        return 0.0
+    return float((got.double() - expected.double()).abs().max() / expected.double().abs().max().clamp_min(1e-30))
+
+
 def any_torch(values: Iterable[Any]) -> bool:
     return any(is_torch(value) for value in values)
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cenote import native, temperatures, weight_loads
+from cenote.arrays import relative_difference
 from cenote.errors import Error, usage
 from cenote.lifecycle import Report
 from cenote.private_cluster import private_cluster
@@ -160,13 +161,6 @@ def bound_s(steps: list[Step], size: int, transfer: Transfer, link_gb_per_s: flo
     return max(bound, busy / cores)
 
 
-def _difference(output: torch.Tensor, expected: torch.Tensor) -> float:
-    """Of the largest absolute value."""
-    if not expected.numel():
-        return 0.0
-    return float((output.double() - expected.double()).abs().max() / expected.double().abs().max().clamp_min(1e-30))
-
-
 # ---- the cluster's requests --------------------------------------------------------------------------------------------------------
 
 
@@ -182,7 +176,7 @@ class Subject:
         """Milliseconds from the client's send to the answer. data_loss: it is not PyTorch's."""
         answer = self.cluster.ask_flat(self.name, self.inputs, deadline_s=120.0)
         for (label, output), expected in zip(answer.outputs.items(), self.expected, strict=True):
-            error = _difference(output, expected)
+            error = relative_difference(output, expected)
             if not error <= _AGREEMENT_MAX:
                 raise Error("data_loss", f"{self.name}: output '{label}' differs from PyTorch's by {error:.1e} of its largest value")
         return answer.waterfall.client_us / 1e3

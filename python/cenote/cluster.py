@@ -168,9 +168,9 @@ class Cluster:
         """All revisions, or those of a name: tags, sizes, replicas, readiness on each device."""
         return self._ask_controller("models", model, blocks, timeout_s)
 
-    def resolve(self, model: str, *, timeout_s: float = 10.0) -> dict[str, Any]:
-        """The one revision that `name`, `name:tag` or `name@digest` means."""
-        found = self.models(model, timeout_s=timeout_s)
+    def resolve(self, model: str, *, blocks: bool = False, timeout_s: float = 10.0) -> dict[str, Any]:
+        """The one revision that `name`, `name:tag` or `name@digest` means; with `blocks` what they are too."""
+        found = self.models(model, blocks=blocks, timeout_s=timeout_s)
         name, at, prefix = model.partition("@")
         if at:
             matching = [m for m in found if m["record"]["digest"].startswith(prefix)]
@@ -222,13 +222,12 @@ class Cluster:
 
     def manifest(self, model: str) -> dict[str, Any]:
         """What the pool holds of a revision: `name`, `digest`, `tensors` with their offsets, `signature`, `graph`, `files`, `blocks`."""
-        digest = self.resolve(model)["record"]["digest"]
-        name = model.partition("@")[0].partition(":")[0]
-        (info, *_) = self.models(f"{name}@{digest}", blocks=True)
+        info = self.resolve(model, blocks=True)
+        record = info["record"]
         if info["replicas_min"] == 0:
-            raise Error("unavailable", lost_text(name))
-        manifest = native.load().decode_manifest(self._read(info["record"]["manifest_blocks"]))
-        return {"name": info["record"]["name"], "digest": digest, **manifest}
+            raise Error("unavailable", lost_text(info["name"]))
+        manifest = native.load().decode_manifest(self._read(record["manifest_blocks"]))
+        return {"name": record["name"], "digest": record["digest"], **manifest}
 
     def weights(self, manifest: Mapping[str, Any]) -> bytearray:
         """The revision's range, `range_bytes` long, read from the pool and verified."""

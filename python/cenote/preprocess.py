@@ -37,7 +37,7 @@ def settings(files: Mapping[str, bytes], kind: str, model: str) -> dict[str, Any
 
 def image(path: str | Path, how: Mapping[str, Any]) -> np.ndarray:
     """One picture as float32 [3, size, size]: shorter side resized, centre cropped, normalised."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     Image.MAX_IMAGE_PIXELS = _PIXELS_MAX
     if not Path(path).exists():
@@ -49,9 +49,7 @@ def image(path: str | Path, how: Mapping[str, Any]) -> np.ndarray:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as opened:
                 picture = opened.convert("RGB")
-    except (UnidentifiedImageError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise usage(f"{path}: not a picture that can be read ({error})") from error
-    except (OSError, ValueError, SyntaxError) as error:  # What Pillow raises for damage of one format or another.
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning, OSError, ValueError, SyntaxError) as error:  # Pillow's, by format.
         raise usage(f"{path}: not a picture that can be read ({error})") from error
     try:
         return _array(picture, how)

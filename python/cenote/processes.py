@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import random
 import signal
@@ -123,21 +124,10 @@ def free_ports(count: int) -> list[int]:
     """Distinct TCP ports free on loopback now, where there is room outside the range from which the kernel gives ports to
     connections: from in there any connection could take one before its daemon listens."""
     first, last = (int(word) for word in Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
-    outside = [port for port in range(_PORT_MIN, 65536) if not first <= port <= last]
-    found: list[int] = []
-    for port in random.SystemRandom().sample(outside, len(outside)):
-        if len(found) == count:
-            return found
-        if not port_taken("127.0.0.1", port):
-            found.append(port)
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in sockets]
-    finally:
-        for sock in sockets:
-            sock.close()
+    ports = list(range(_PORT_MIN, 65536))
+    random.SystemRandom().shuffle(ports)
+    ports.sort(key=lambda port: first <= port <= last)
+    return list(itertools.islice((port for port in ports if not port_taken("127.0.0.1", port)), count))
 
 
 def tail(path: Path, lines: int) -> Iterable[str]:

@@ -19,6 +19,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from cenote import processes, temperatures, weight_loads
+from cenote.arrays import relative_difference
 from cenote.errors import Error
 from cenote.private_cluster import PrivateCluster, private_cluster
 from cenote.show import console, format_bytes, format_ms, table
@@ -113,17 +114,16 @@ def prepare(name: str, cluster: Cluster) -> Case:
     begun = time.monotonic()
     model = export_model(source.module, source.inputs, name=name, sources=source.sources, files=source.files)
     deployed = cluster.deploy_exported(model, name=name)
-    return Case(
-        name, f"{name}@{cluster.card(name).digest}", source, [(spec.name, value) for spec, value in zip(model.inputs, inputs, strict=True)], expected,
-        deploy_s=time.monotonic() - begun, bytes=deployed.weight_bytes,
-    )  # fmt: skip
+    deploy_s = time.monotonic() - begun
+    named = [(spec.name, value) for spec, value in zip(model.inputs, inputs, strict=True)]
+    return Case(name, f"{name}@{cluster.card(name).digest}", source, named, expected, deploy_s=deploy_s, bytes=deployed.weight_bytes)
 
 
 def ask(cluster: Cluster, case: Case, deadline_s: float = 60.0) -> Waterfall:
     """One request. Error (data_loss) if the answer is not PyTorch's."""
     answer = cluster.ask_flat(case.revision, case.inputs, deadline_s=deadline_s)
     (output,) = answer.outputs.values()
-    error = float((output - case.expected).abs().max() / case.expected.abs().max())
+    error = relative_difference(output, case.expected)
     if not error <= _AGREEMENT_MAX:
         raise Error("data_loss", f"{case.name}: the answer differs from PyTorch's by {error:.1e} of its largest value")
     case.answer, case.error = output, max(case.error, error)

@@ -35,7 +35,7 @@ def state_of(manifest: Mapping[str, Any], weights: bytearray) -> dict[str, torch
 
 def example_inputs(signature: Mapping[str, Any]) -> tuple[torch.Tensor, ...]:
     """Zeros of the smallest shapes: 1 for every dynamic dimension."""
-    return tuple(torch.zeros([max(d, 1) if d < 0 else d for d in i["shape"]], dtype=_SERVED_DTYPES[i["dtype"]]) for i in signature["inputs"])
+    return tuple(torch.zeros([1 if d < 0 else d for d in i["shape"]], dtype=_SERVED_DTYPES[i["dtype"]]) for i in signature["inputs"])
 
 
 def rebuild(graph: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> torch.fx.GraphModule:

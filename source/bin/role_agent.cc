@@ -16,6 +16,7 @@
 #include "base/units.h"
 #include "bin/agent_grants.h"
 #include "bin/agent_manifest.h"
+#include "bin/controller_news.h"
 #include "bin/mailbox.h"
 #include "bin/process.h"
 #include "bin/process_usage.h"
@@ -89,10 +90,10 @@ class AgentRole {
                                        {.on_connected = [this] { mailbox_.post_answer(LinkUp{}); },
                                         .on_directive =
                                             [this](Directive directive) {
-                                              was_connected_ = true;
+                                              controller_news_.spoke();
                                               mailbox_.post_answer(std::move(directive));
                                             },
-                                        .on_disconnected = [this](const absl::Status& why) { note_disconnected(why); }});
+                                        .on_disconnected = [this](const absl::Status& why) { controller_news_.disconnected(why); }});
     LOG_INFO("agent with {} devices, cache of {} at {}, pid {}", settings_.devices.size(), format_bytes(cache_->data_bytes()), cache_->path(),
              ::getpid());
     return absl::OkStatus();
@@ -216,16 +217,6 @@ class AgentRole {
       drained_by_controller_ = true;
     } else if (const auto* refused = std::get_if<Refused>(&directive)) {
       LOG_ERROR("the controller refuses this agent: {}", refused->status.message());
-    }
-  }
-
-  void note_disconnected(const absl::Status& why) {
-    std::string text(why.message());
-    if (text == std::exchange(last_disconnect_, text)) return;
-    if (was_connected_) {
-      LOG_WARNING("controller: {}; serving goes on", text);
-    } else {
-      LOG_INFO("controller: {}; it may be starting too", text);
     }
   }
 
@@ -358,8 +349,7 @@ class AgentRole {
   std::unique_ptr<node::Agent> machine_;
   std::unique_ptr<wire::AgentService> service_;
   std::unique_ptr<wire::Server> server_;
-  std::string last_disconnect_;  // The link's callbacks only.
-  bool was_connected_ = false;    // The controller has spoken. So too.
+  ControllerNews controller_news_;
   std::unique_ptr<wire::ControllerLink> link_;
   std::map<std::string, std::string> reported_;  // Executor -> what its last report said that others act on.
   int64_t jobs_ = 0;

@@ -12,6 +12,7 @@
 #include "base/status.h"
 #include "base/units.h"
 #include "bin/calls.h"
+#include "bin/controller_news.h"
 #include "bin/fabric_thread.h"
 #include "bin/mailbox.h"
 #include "bin/process_usage.h"
@@ -91,10 +92,10 @@ class MemoryRole {
                                        {.on_connected = [this] { mailbox_.post_answer(LinkUp{}); },
                                         .on_directive =
                                             [this](Directive directive) {
-                                              was_connected_ = true;
+                                              controller_news_.spoke();
                                               mailbox_.post_answer(std::move(directive));
                                             },
-                                        .on_disconnected = [this](const absl::Status& why) { note_disconnected(why); }});
+                                        .on_disconnected = [this](const absl::Status& why) { controller_news_.disconnected(why); }});
     LOG_INFO("memory server on {}, fabric {}, {} for blocks, {} for slabs, pid {}", server_->address(), fabric_->provider(), format_bytes(blocks_.size()),
              format_bytes(slabs_.size()), ::getpid());
     return absl::OkStatus();
@@ -163,16 +164,6 @@ class MemoryRole {
       drained_by_controller_ = true;
     } else if (const auto* refused = std::get_if<Refused>(&directive)) {
       LOG_ERROR("the controller refuses this server: {}", refused->status.message());
-    }
-  }
-
-  void note_disconnected(const absl::Status& why) {
-    std::string text(why.message());
-    if (text == std::exchange(last_disconnect_, text)) return;
-    if (was_connected_) {
-      LOG_WARNING("controller: {}; serving goes on", text);
-    } else {
-      LOG_INFO("controller: {}; it may be starting too", text);
     }
   }
 
@@ -271,8 +262,7 @@ class MemoryRole {
   Calls<absl::Status> abandons_;
   std::unique_ptr<grpc::Service> service_;
   std::unique_ptr<wire::Server> server_;
-  std::string last_disconnect_;  // The link's callbacks only.
-  bool was_connected_ = false;    // The controller has spoken. So too.
+  ControllerNews controller_news_;
   std::unique_ptr<wire::ControllerLink> link_;
   bool inventory_due_ = false;
   bool lost_increment_ = false;

@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "base/status.h"
+#include "bin/controller_news.h"
 #include "bin/mailbox.h"
 #include "bin/open_count.h"
 #include "bin/process_usage.h"
@@ -62,10 +63,10 @@ class RouterRole {
                                        {.on_connected = [this] { mailbox_.post_answer(ControllerUp{}); },
                                         .on_directive =
                                             [this](Directive directive) {
-                                              was_connected_ = true;
+                                              controller_news_.spoke();
                                               mailbox_.post_answer(std::move(directive));
                                             },
-                                        .on_disconnected = [this](const absl::Status& why) { note_disconnected(why); }});
+                                        .on_disconnected = [this](const absl::Status& why) { controller_news_.disconnected(why); }});
     LOG_INFO("router on {}, queue_max {}, outstanding_max {}", server_->address(), settings_.queue_max, settings_.outstanding_max);
     return absl::OkStatus();
   }
@@ -164,16 +165,6 @@ class RouterRole {
     }
   }
 
-  void note_disconnected(const absl::Status& why) {
-    std::string text(why.message());
-    if (text == std::exchange(last_disconnect_, text)) return;
-    if (was_connected_) {
-      LOG_WARNING("controller: {}; serving goes on", text);
-    } else {
-      LOG_INFO("controller: {}; it may be starting too", text);
-    }
-  }
-
   // ---- actions -----------------------------------------------------------------------------------------------------------
   void perform(node::router::OpenLink& action) {
     auto session = wire::InferenceSession::create(action.address, identity_);
@@ -250,8 +241,7 @@ class RouterRole {
   wire::Identity identity_;
   std::unique_ptr<wire::InferenceService> service_;
   std::unique_ptr<wire::Server> server_;
-  std::string last_disconnect_;  // The controller link's callbacks only. So too:
-  bool was_connected_ = false;   // The controller has spoken.
+  ControllerNews controller_news_;
   std::unique_ptr<wire::ControllerLink> link_;
   std::map<LinkId, std::shared_ptr<wire::InferenceSession>> links_;
   OpenCount open_links_;

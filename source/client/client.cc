@@ -1,6 +1,7 @@
 #include "client/client.h"
 
 #include <condition_variable>
+#include <functional>
 #include <future>
 #include <map>
 #include <mutex>
@@ -139,10 +140,12 @@ class SessionClient final : public Client {
     std::vector<Finished> finished;
   };
 
-  void step(std::vector<ClientEvent> events) {
+  // `first` happens with the events, under one lock: nothing comes between.
+  void step(std::vector<ClientEvent> events, const std::function<void()>& first = [] {}) {
     Work work;
     {
       const std::lock_guard lock(mutex_);
+      first();
       work = step_locked(events);
     }
     perform(std::move(work));
@@ -261,30 +264,17 @@ class SessionClient final : public Client {
   void executor_closed(const std::string& address, absl::Status why) {
     if (why.ok()) why = absl::UnavailableError("it ended the session");
     // In one step: a ticket that comes between would be sent to a session that is no more.
-    Work work;
-    {
-      const std::lock_guard lock(mutex_);
-      executors_.erase(address);
-      work = step_locked({node::ExecutorDown{address, annotate(why, absl::StrCat("executor at ", address))}});
-    }
-    perform(std::move(work));
-    changed_.notify_one();
+    step({node::ExecutorDown{address, annotate(why, absl::StrCat("executor at ", address))}}, [&] { executors_.erase(address); });
     session_ended();
   }
 
   void replied(InferReply reply) {
-    const node::ReplyCame event{reply.id, reply.status};
-    Work work;
-    {
-      const std::lock_guard lock(mutex_);
+    step({node::ReplyCame{reply.id, reply.status}}, [&] {
       const auto it = pending_.find(reply.id);
       if (it == pending_.end()) return;
       if (reply.status.ok()) note_reply_size(it->second.request->model, payload_of(reply.outputs));
       it->second.reply = std::move(reply);
-      work = step_locked({event});
-    }
-    perform(std::move(work));
-    changed_.notify_one();
+    });
   }
 
   // What a model last answered tells how its next answer should travel. mutex_ held.

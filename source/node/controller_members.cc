@@ -134,15 +134,15 @@ Controller::Events Controller::plan_replicas(const std::string& server) {
       if (!delta.changes.contains(id)) lost.blocks.push_back(id);
     }
   }
-  Events events;  // One event holds kEventBlocksMax blocks, a large server more.
-  for (std::span<const Digest> left(lost.blocks); !left.empty(); left = left.subspan(std::min(left.size(), kEventBlocksMax))) {
-    const auto some = left.first(std::min(left.size(), kEventBlocksMax));
-    events.emplace_back(ReplicasLost{.server = server, .blocks = {some.begin(), some.end()}});
-  }
-  for (std::span<const BlockRef> left(added.blocks); !left.empty(); left = left.subspan(std::min(left.size(), kEventBlocksMax))) {
-    const auto some = left.first(std::min(left.size(), kEventBlocksMax));
-    events.emplace_back(ReplicasAdded{.server = server, .blocks = {some.begin(), some.end()}});
-  }
+  Events events;
+  const auto append = [&events](const auto& change) {  // One event holds kEventBlocksMax blocks, a large server more.
+    for (std::span left(change.blocks); !left.empty(); left = left.subspan(std::min(left.size(), kEventBlocksMax))) {
+      const auto some = left.first(std::min(left.size(), kEventBlocksMax));
+      events.emplace_back(std::decay_t<decltype(change)>{.server = change.server, .blocks = {some.begin(), some.end()}});
+    }
+  };
+  append(lost);
+  append(added);
   return events;
 }
 

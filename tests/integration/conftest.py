@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from integration.running import Running, make, until
+from integration.running import BringUp, Running, make, until
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -24,7 +25,8 @@ def state_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         os.environ["XDG_STATE_HOME"] = previous
 
 
-def _run(running: Running, request: pytest.FixtureRequest) -> Iterator[Running]:
+@contextlib.contextmanager
+def _up(running: Running, request: pytest.FixtureRequest) -> Iterator[Running]:
     failed_before = request.session.testsfailed
     running.up()
     try:
@@ -52,12 +54,20 @@ def settings_only(tmp_path: Path) -> Iterator[Running]:
 
 
 @pytest.fixture
-def running(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Running]:
+def bring_up(request: pytest.FixtureRequest) -> Iterator[BringUp]:
+    """Brings a cluster up, and down after the test."""
+    with contextlib.ExitStack() as ends:
+        yield lambda running: ends.enter_context(_up(running, request))
+
+
+@pytest.fixture
+def running(tmp_path: Path, bring_up: BringUp) -> Running:
     """A cluster of this test's own, to be hurt."""
-    yield from _run(make(tmp_path), request)
+    return bring_up(make(tmp_path))
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Running]:
     """A cluster that the tests of a file share; each uses model names of its own and removes them."""
-    yield from _run(make(tmp_path_factory.mktemp("shared")), request)
+    with _up(make(tmp_path_factory.mktemp("shared")), request) as running:
+        yield running

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,6 +73,7 @@ threads = 1
 deploy_lease = "5s"
 drain_timeout = "5s"
 """
+BringUp = Callable[["Running"], "Running"]
 _PORTS = ("controller", "router_0", "router_1", "memory_0", "fabric_0", "memory_1", "fabric_1")
 
 
@@ -131,6 +134,16 @@ def member(cluster: Cluster, name: str) -> dict[str, Any]:
         if report["name"] == name:
             return report
     raise Error("unavailable", f"{name} is not a member")
+
+
+@contextlib.contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """Silent, as a machine that hangs is: nothing it has is given up."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def until(true: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S) -> Any:

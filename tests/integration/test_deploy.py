@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from integration.running import SETTINGS, Running, make, until
+from integration.running import SETTINGS, BringUp, Running, make, stopped, until
 from integration.small_models import make_large
 
 from cenote.cluster import Cluster
@@ -18,15 +16,9 @@ MODELS = Path(__file__).with_name("small_models.py")
 
 
 @pytest.fixture
-def patient(tmp_path: Path) -> Iterator[Running]:
+def patient(tmp_path: Path, bring_up: BringUp) -> Running:
     """Its controller waits long for a silent member, so that a stopped memory server holds a deploy up and does not end it."""
-    running = make(tmp_path, SETTINGS.replace('member_timeout = "3s"', 'member_timeout = "60s"'))
-    running.up()
-    try:
-        yield running
-    finally:
-        running.down()
-    until(lambda: not running.leftovers(), f"nothing is left: {running.leftovers()}", 10)
+    return bring_up(make(tmp_path, SETTINGS.replace('member_timeout = "3s"', 'member_timeout = "60s"')))
 
 
 def _servers(cluster: Cluster) -> dict[str, dict]:
@@ -62,14 +54,10 @@ def _expect_nothing(cluster: Cluster) -> None:
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_while_a_deploy_sends_leaves_nothing(patient: Running, how: signal.Signals) -> None:
     with patient.connect() as cluster:
-        stopped = _servers(cluster)["memory-1"]["pid"]
-        os.kill(stopped, signal.SIGSTOP)
-        try:
+        with stopped(_servers(cluster)["memory-1"]["pid"]):
             deploy = _start(patient)
             _until_half_sent(cluster, deploy)
             _interrupt(deploy, how)
-        finally:
-            os.kill(stopped, signal.SIGCONT)
         _expect_nothing(cluster)
 
 
@@ -83,15 +71,11 @@ def test_ctrl_c_while_torch_is_imported_leaves_nothing(patient: Running) -> None
 
 def test_a_deploy_that_is_killed_is_forgotten_when_its_lease_ends(patient: Running) -> None:
     with patient.connect() as cluster:
-        stopped = _servers(cluster)["memory-1"]["pid"]
-        os.kill(stopped, signal.SIGSTOP)
-        try:
+        with stopped(_servers(cluster)["memory-1"]["pid"]):
             deploy = _start(patient)
             _until_half_sent(cluster, deploy)
             deploy.kill()
             deploy.communicate(timeout=60)
-        finally:
-            os.kill(stopped, signal.SIGCONT)
         _expect_nothing(cluster)
         module, inputs = make_large()
         assert cluster.deploy(module.eval(), inputs, name="large").already_existed is False  # The name is free.

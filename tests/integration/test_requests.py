@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from integration.running import Running, emulated, member, until
+from integration.running import BringUp, Running, emulated, member, until
 from integration.small_models import Lookup, Stack
 
 from cenote import processes, temperatures
@@ -21,14 +20,8 @@ RUN_MS = 1500.0  # Of a run of the model "slow": long enough to end something me
 
 
 @pytest.fixture
-def slow(tmp_path: Path) -> Iterator[Running]:
-    running = emulated(tmp_path, {"slow": RUN_MS})
-    running.up()
-    try:
-        yield running
-    finally:
-        running.down()
-    until(lambda: not running.leftovers(), f"nothing is left: {running.leftovers()}", 10)
+def slow(tmp_path: Path, bring_up: BringUp) -> Running:
+    return bring_up(emulated(tmp_path, {"slow": RUN_MS}))
 
 
 class Asked(threading.Thread):

@@ -290,6 +290,10 @@ class Cluster:
         """From devices and caches; the pool keeps it."""
         self._ask_controller("evict", model)
 
+    def drain(self, member: str) -> None:
+        """That daemon takes no more work and ends when idle; its host's supervisor starts it anew."""
+        self._ask_controller("drain", member)
+
     # ---- inference ---------------------------------------------------------------------------------------------------
 
     def infer(self, model: str, /, *args: Any, deadline_s: float = 60.0, **kwargs: Any) -> Any:

@@ -6,6 +6,7 @@
 #include "base/status.h"
 #include "bind.h"
 #include "convert.h"
+#include "fabric/local_address.h"
 #include "object_reader.h"
 #include "raise.h"
 #include "send_blocks.h"
@@ -42,7 +43,8 @@ py::bytes read_object_from(const std::string& certificates, const py::list& serv
   return py::bytes(call([&]() -> absl::StatusOr<std::string> {
     if (infos.empty()) return absl::UnavailableError("no memory server is up; see `cenote status`");
     CENOTE_ASSIGN_OR_RETURN(const wire::Identity identity, wire::load_client_identity(certificates));
-    CENOTE_ASSIGN_OR_RETURN(const auto transport, fabric::open_transport({.provider = infos.front().fabric_provider}));
+    CENOTE_ASSIGN_OR_RETURN(std::string local, fabric::local_address_towards(infos.front().control_address));
+    CENOTE_ASSIGN_OR_RETURN(const auto transport, fabric::open_transport({.provider = infos.front().fabric_provider, .bind_address = std::move(local)}));
     std::vector<std::unique_ptr<wire::MemoryClient>> clients;
     std::vector<ReadableServer> readable;
     for (const MemoryServerInfo& info : infos) {

@@ -1,3 +1,4 @@
+#include "fabric/local_address.h"
 #include "send_blocks.h"
 
 #include <atomic>
@@ -35,7 +36,8 @@ class RemoteSlabs : public SlabServer {
 
 absl::StatusOr<WriteResult> send_share(const wire::Identity& identity, const ServerShare& share, const WriteOptions& options,
                                        const Progress& progress, wire::Cancellation& cancellation) {
-  CENOTE_ASSIGN_OR_RETURN(const auto transport, fabric::open_transport({.provider = share.server.fabric_provider}));
+  CENOTE_ASSIGN_OR_RETURN(std::string local, fabric::local_address_towards(share.server.control_address));
+  CENOTE_ASSIGN_OR_RETURN(const auto transport, fabric::open_transport({.provider = share.server.fabric_provider, .bind_address = std::move(local)}));
   const auto client = wire::MemoryClient::open(share.server.control_address, identity);
   RemoteSlabs slabs(*client, cancellation);
   return write_blocks(*transport, slabs, share.blocks, options, progress);

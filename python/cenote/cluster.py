@@ -32,9 +32,8 @@ if TYPE_CHECKING:
 _MANIFESTS_KEPT = 64
 _DEADLINE_S_MAX = 86400
 _NAMES_KEPT = 1024
-# Names whose meaning is known wait no longer than this for a silent controller, and do not ask it again before the second has passed.
-_KNOWN_NAME_WAIT_S = 2.0
-_SILENT_S = 2.0
+# What the controller said a name means holds for so long, until all routers know it too; after that they are asked for the name itself.
+_ROUTERS_LEARN_S = 1.0
 
 
 _linked_in: int | None = None  # The process that opened the first link.
@@ -82,6 +81,16 @@ class Answer:
     waterfall: Waterfall
 
 
+@dataclass(frozen=True)
+class _Meaning:
+    """What a model's name meant when it was asked for last."""
+
+    digest: str
+    revision: str  # "name@digest"
+    tagged: bool  # By a tag, which may move: routers are asked for the name, and their reply says what it means now.
+    pinned_until: float  # time.monotonic()
+
+
 def lost_text(name: str) -> str:
     return f"'{name}' is in the catalogue, but no memory server has all of it (they started anew since): deploy it again with --update"
 
@@ -95,8 +104,7 @@ class Cluster:
         self._controller_handle: Any = None
         self._client_handle: Any = None
         self._cards: OrderedDict[str, ModelCard] = OrderedDict()
-        self._digests: OrderedDict[str, str] = OrderedDict()  # What a model's name meant when it was asked for last.
-        self._silent_until = 0.0
+        self._meanings: OrderedDict[str, _Meaning] = OrderedDict()
 
     @classmethod
     def connect(cls, cluster: str | None = None, *, certificates: str | os.PathLike[str] | None = None) -> Cluster:
@@ -183,35 +191,45 @@ class Cluster:
             raise Error("not_found", f"no model '{model}'; `cenote models` lists what there is")
         return matching[0]
 
-    def _digest(self, model: str) -> str:
-        """What `model` means now; while the controller is silent, what it meant last: serving goes on without it."""
+    def _meaning(self, model: str) -> _Meaning:
+        """From the controller when it is first asked for; then from the routers' replies, so that serving needs no controller."""
         with self._lock:
-            known = self._digests.get(model)
-            if known is not None and time.monotonic() < self._silent_until:
-                return known
-        try:
-            digest = self.resolve(model, timeout_s=10.0 if known is None else _KNOWN_NAME_WAIT_S)["record"]["digest"]
-        except Error as error:
-            if known is None or error.code not in ("unavailable", "deadline_exceeded"):
-                raise
-            self._silent_until = time.monotonic() + _SILENT_S
+            known = self._meanings.get(model)
+        if known is not None:
             return known
+        info = self.resolve(model)
+        name, at, _ = model.partition("@")
+        tagged = not at and (name.partition(":")[2] or "latest") in info["tags"]
+        digest = info["record"]["digest"]
+        return self._learn(model, _Meaning(digest, f"{info['name']}@{digest}", tagged, time.monotonic() + _ROUTERS_LEARN_S))
+
+    def _learn(self, model: str, meaning: _Meaning) -> _Meaning:
         with self._lock:
-            self._digests[model] = digest
-            self._digests.move_to_end(model)
-            while len(self._digests) > _NAMES_KEPT:
-                self._digests.popitem(last=False)
-        return digest
+            self._meanings[model] = meaning
+            self._meanings.move_to_end(model)
+            while len(self._meanings) > _NAMES_KEPT:
+                self._meanings.popitem(last=False)
+        return meaning
+
+    def _forget(self, model: str) -> None:
+        """What the name of `model` meant may have changed: all that is known of it."""
+        name = model.partition("@")[0].partition(":")[0]
+        with self._lock:
+            for known in [known for known in self._meanings if known.partition("@")[0].partition(":")[0] == name]:
+                del self._meanings[known]
 
     def card(self, model: str) -> ModelCard:
         """Signature and files, read from the pool; kept, since a revision never changes."""
-        digest = self._digest(model)
+        return self._card(self._meaning(model).revision)
+
+    def _card(self, revision: str) -> ModelCard:
+        """Of `name@digest`, in full."""
+        digest = revision.partition("@")[2]
         with self._lock:
             if digest in self._cards:
                 self._cards.move_to_end(digest)
                 return self._cards[digest]
-        name = model.partition("@")[0].partition(":")[0]
-        manifest = self.manifest(f"{name}@{digest}")
+        manifest = self.manifest(revision)
         files = {f["name"]: self._read([(b[0], b[1]) for b in f["blocks"]]) for f in manifest["files"]}
         card = ModelCard(digest, manifest["name"], manifest["signature"], files)
         with self._lock:
@@ -270,21 +288,31 @@ class Cluster:
         from cenote import deploy
 
         controller = self._controller()
-        return deploy.deploy(
-            controller, str(self._reach.certificates), model, name=name, tag=tag, update=update, progress=progress
-        )
+        try:
+            return deploy.deploy(controller, str(self._reach.certificates), model, name=name, tag=tag, update=update, progress=progress)
+        finally:
+            self._forget(name)
 
     def publish(self, model: str, tag: str = "latest") -> dict[str, Any]:
         """Moves a tag to `name@digest`."""
-        return self._ask_controller("publish", model, tag)
+        try:
+            return self._ask_controller("publish", model, tag)
+        finally:
+            self._forget(model)
 
     def rollback(self, model: str) -> dict[str, Any]:
         """`name[:tag]` back to its previous target."""
-        return self._ask_controller("rollback", model)
+        try:
+            return self._ask_controller("rollback", model)
+        finally:
+            self._forget(model)
 
     def remove(self, model: str) -> dict[str, Any]:
         """A name with all its revisions, one tag (`name:tag`), or one revision (`name@digest`)."""
-        return self._ask_controller("remove", model)
+        try:
+            return self._ask_controller("remove", model)
+        finally:
+            self._forget(model)
 
     def evict(self, model: str) -> None:
         """From devices and caches; the pool keeps it."""
@@ -306,36 +334,54 @@ class Cluster:
 
     def ask(self, model: str, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None, *, deadline_s: float = 60.0) -> Answer:
         """As infer(), with who answered and where the time went."""
+        meaning = self._meaning(model)
+        try:
+            return self._ask_as(model, meaning, args, dict(kwargs or {}), deadline_s)
+        except Error as error:
+            if not meaning.tagged or error.code not in ("invalid_argument", "not_found"):
+                raise
+            # The name may have moved to a revision that is called in another way.
+            self._forget(model)
+            now = self._meaning(model)
+            if now.digest == meaning.digest:
+                raise
+            return self._ask_as(model, now, args, dict(kwargs or {}), deadline_s)
+
+    def _ask_as(self, model: str, meaning: _Meaning, args: tuple[Any, ...], kwargs: dict[str, Any], deadline_s: float) -> Answer:
         from cenote import pytree
 
-        card = self.card(model)
+        card = self._card(meaning.revision)
         try:
-            leaves = pytree.bind(pytree.loads(card.signature["inputs_tree"]), args, dict(kwargs or {}))
+            leaves = pytree.bind(pytree.loads(card.signature["inputs_tree"]), args, kwargs)
         except pytree.TreeError as error:
             raise Error("invalid_argument", f"'{model}': {error}") from error
         named = [(spec["name"], leaf) for spec, leaf in zip(card.signature["inputs"], leaves, strict=True)]
-        return self.ask_flat(f"{card.name}@{card.digest}", named, deadline_s=deadline_s, outputs_tree=card.signature["outputs_tree"])
+        by_name = meaning.tagged and time.monotonic() > meaning.pinned_until
+        answer = self._send(model if by_name else meaning.revision, named, card, deadline_s)
+        if answer.digest != card.digest:
+            card = self._card(f"{card.name}@{answer.digest}")
+            self._learn(model, _Meaning(card.digest, f"{card.name}@{card.digest}", True, 0.0))
+        outputs = pytree.unflatten(pytree.loads(card.signature["outputs_tree"]), list(answer.outputs.values()))
+        return Answer(outputs, answer.digest, answer.executor, answer.waterfall)
 
-    def ask_flat(
-        self, model: str, inputs: Sequence[tuple[str, Any]], *, deadline_s: float = 60.0, outputs_tree: str | None = None
-    ) -> Answer:
-        """Inputs by the signature's names. Without `outputs_tree` the outputs are a dict by name."""
-        from cenote import arrays, pytree
+    def ask_flat(self, model: str, inputs: Sequence[tuple[str, Any]], *, deadline_s: float = 60.0) -> Answer:
+        """Inputs by the signature's names; the outputs are a dict by name."""
+        with self._lock:
+            card = self._cards.get(model.partition("@")[2])
+        return self._send(model, inputs, card, deadline_s)
+
+    def _send(self, model: str, inputs: Sequence[tuple[str, Any]], card: ModelCard | None, deadline_s: float) -> Answer:
+        """`card`: of what is most likely asked; its reply's size decides which way the reply comes."""
+        from cenote import arrays
         from cenote.waterfall import Waterfall
 
         if not 0 < deadline_s <= _DEADLINE_S_MAX:
             raise Error("invalid_argument", f"deadline of {deadline_s} s: more than 0 and at most {_DEADLINE_S_MAX} s can be waited")
         as_torch = arrays.any_torch(value for _, value in inputs)
         client = self._client()
-        with self._lock:
-            card = self._cards.get(model.partition("@")[2])
         dense = [(name, arrays.dense(value)) for name, value in inputs]
         begun = time.perf_counter_ns()
         reply = client.infer(model, dense, deadline_s, card.reply_bytes(dense) if card is not None else 0)
         waited_us = (time.perf_counter_ns() - begun) // 1000
-        results = [arrays.from_native(tensor, as_torch=as_torch) for tensor in reply["outputs"]]
-        if outputs_tree is not None:
-            outputs = pytree.unflatten(pytree.loads(outputs_tree), results)
-        else:
-            outputs = {tensor.name: result for tensor, result in zip(reply["outputs"], results, strict=True)}
+        outputs = {tensor.name: arrays.from_native(tensor, as_torch=as_torch) for tensor in reply["outputs"]}
         return Answer(outputs, reply["revision"], reply["executor"], Waterfall.read(reply["waterfall"], waited_us))

@@ -14,7 +14,8 @@ Installs what is missing (third_party/install.sh), builds, and runs all tests. E
 
   --setup-only   install only
   --long         fuzz each target for five minutes, and run the unit tests under the address and the thread sanitizer too
-  --only NAME    only these tests, with the builds they need: tidy, unit, python, integration, fuzz, asan, tsan (tsan implies --long)
+  --only NAME    only these tests, with the builds they need: tidy, unit, python, integration, verbs, fuzz, asan, tsan
+                 (tsan implies --long)
   --help         this text
 
 Exit code: 0 all passed, 1 a test or a build failed, 2 usage. The last line is "N passed, N failed[, N skipped]".
@@ -30,9 +31,9 @@ while [ $# -gt 0 ]; do
     --long) long=yes ;;
     --only)
       case ${2-} in
-        tidy | unit | python | integration | fuzz | asan) only+=("$2") ;;
+        tidy | unit | python | integration | verbs | fuzz | asan) only+=("$2") ;;
         tsan) only+=(tsan) long=yes ;;
-        *) echo "run.sh: --only '${2-}': use tidy, unit, python, integration, fuzz, asan or tsan" >&2; exit 2 ;;
+        *) echo "run.sh: --only '${2-}': use tidy, unit, python, integration, verbs, fuzz, asan or tsan" >&2; exit 2 ;;
       esac
       shift ;;
     --help | -h) usage; exit 0 ;;
@@ -102,7 +103,7 @@ planned=()
 test_step() { planned+=("$1:$4"); plan "$@"; }
 
 if wants tidy; then test_step tidy 10 test "tidy: edges, vendors, bans" run_pytest tidy dev tests/tidy; fi
-if wants unit || wants python || wants integration || wants asan; then
+if wants unit || wants python || wants integration || wants verbs || wants asan; then
   plan configure 8 must "configure (preset dev)" configure dev
   plan build 420 must "build (preset dev)" build dev
 fi
@@ -116,6 +117,10 @@ if wants python && has 'tests/python/test_*.py'; then
 fi
 if wants integration && has 'tests/integration/test_*.py'; then
   test_step integration 180 test "integration tests (real daemons)" run_pytest integration dev tests/integration
+fi
+# In QEMU guests with soft RoCE: no RDMA device is needed, nor hardware virtualisation. Where no guest can be had it says why.
+if wants verbs; then
+  test_step verbs 180 test "transport over verbs (QEMU guests)" run_pytest verbs dev tests/verbs
 fi
 if wants fuzz && [ -f tests/fuzz/CMakeLists.txt ]; then
   if command -v clang++ >/dev/null; then

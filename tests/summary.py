@@ -45,6 +45,14 @@ def count_junit(path: Path) -> Counts:
     return counts
 
 
+def why_skipped(path: Path) -> str:
+    """The reason that the first test left out in a JUnit file gives."""
+    try:
+        return next((case.get("message", "") for case in ElementTree.parse(path).iter("skipped")), "")
+    except (OSError, ElementTree.ParseError):
+        return ""
+
+
 def own_summary(log: Path) -> str | None:
     """The last summary line that ctest or pytest printed into `log`."""
     try:
@@ -66,7 +74,9 @@ def summarize(logs: Path, steps: list[tuple[str, str]], failed_steps: list[str])
             total.passed + counts.passed, total.failed + counts.failed, total.skipped + counts.skipped
         )
         summary = own_summary(logs / f"{step}.log") if counts != Counts() else None
-        if summary:
+        if counts.skipped and not counts.passed and not counts.failed:
+            lines.append(f"{title}: left out, {why_skipped(logs / 'results' / f'{step}.xml') or 'no reason given'}")
+        elif summary:
             lines.append(f"{title}: {summary}")
         elif counts.failed:
             lines.append(f"{title}: failed")

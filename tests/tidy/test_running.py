@@ -104,6 +104,17 @@ def test_summary_counts_a_failed_case_once(tmp_path: Path, extra: str) -> None:
     assert str(total) == "2 passed, 1 failed"
 
 
+def test_summary_says_why_a_whole_step_was_left_out(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    results.mkdir()
+    case = '<testcase><skipped message="no QEMU here"/></testcase>'
+    (results / "verbs.xml").write_text(f"<testsuites><testsuite>{case}{case}</testsuite></testsuites>")
+    (tmp_path / "verbs.log").write_text("==== 2 skipped in 0.20s ====\n")
+    lines, total = summary.summarize(tmp_path, [("verbs", "over verbs")], [])
+    assert lines == ["over verbs: left out, no QEMU here"]
+    assert str(total) == "0 passed, 0 failed, 2 skipped"
+
+
 def test_summary_counts_steps_that_failed_without_a_failed_case(tmp_path: Path) -> None:
     write_step(tmp_path, "asan", "", "==== 2 passed in 1.20s ====")
     (tmp_path / "results" / "cut.xml").write_text("<testsuites><testsuite><testcase")

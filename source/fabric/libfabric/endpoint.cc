@@ -95,7 +95,18 @@ absl::Status LibfabricEndpoint::post(OperationKind kind, const RemoteSpan& remot
   return absl::OkStatus();
 }
 
+AddressProbe::Answer LibfabricEndpoint::address_answer() {
+  if (!address_.provider.starts_with("verbs")) return AddressProbe::Answer::kReachable;
+  if (!address_probe_.started()) address_probe_.start(transport_.address_.bytes, address_.bytes);
+  return address_probe_.answer();
+}
+
 ssize_t LibfabricEndpoint::submit(Operation* operation) {
+  switch (address_answer()) {
+    case AddressProbe::Answer::kNotYet: return -FI_EAGAIN;
+    case AddressProbe::Answer::kUnreachable: return -FI_EHOSTUNREACH;
+    case AddressProbe::Answer::kReachable: break;
+  }
   port_.armed = false;
   if (operation->kind == OperationKind::kRead) {
     return fi_read(port_.endpoint.get(), operation->local, operation->size_bytes, operation->descriptor, peer_,

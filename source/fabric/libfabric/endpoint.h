@@ -6,6 +6,7 @@
 // nothing here depends on it.
 #pragma once
 
+#include "fabric/libfabric/address_probe.h"
 #include "fabric/libfabric/tcp_probe.h"
 #include "fabric/libfabric/transport.h"
 
@@ -34,6 +35,7 @@ class LibfabricEndpoint final : public Endpoint {
   void check_deadlines(Instant now);
   void note_refused(Instant now);
   bool nobody_listens(Instant now);
+  AddressProbe::Answer address_answer();
   void finish(Operation* operation, absl::StatusCode code);
   void close_port();
   // `now`: operations due by then end in kDeadlineExceeded, the rest in kUnavailable.
@@ -54,6 +56,7 @@ class LibfabricEndpoint final : public Endpoint {
   Instant retry_at_{};
   Duration retry_pause_;
   TcpProbe probe_;
+  AddressProbe address_probe_;
 };
 
 }  // namespace cenote::fabric

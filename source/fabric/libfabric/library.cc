@@ -29,8 +29,14 @@ struct Library {
 };
 
 void prepare_environment() {
-  // The verbs cache of registrations keeps revoked regions readable and read-only ones writable.
-  setenv("FI_MR_CACHE_MAX_COUNT", "0", 0);
+  // The verbs cache of registrations keeps revoked regions readable and read-only ones writable: nobody may have it back.
+  setenv("FI_MR_CACHE_MAX_COUNT", "0", 1);
+  // Without a shared receive context ofi_rxm posts receive buffers to each connection and has its peers send it messages (credits, over
+  // verbs). When a connection closes it reads the completions that are left and posts those buffers again, to the endpoint just freed:
+  // rxm_close_conn() clears conn->msg_ep, by which rxm_free_rx_buf() would know, only after that (1.17 to 2.0). So a peer that vanished
+  // right after it had connected crashed the target. With the shared context buffers go back to what outlives connections, and there
+  // are no credits. tcp has it anyway. A device without shared receive queues needs FI_OFI_RXM_USE_SRX=0, and lives with that.
+  setenv("FI_OFI_RXM_USE_SRX", "1", 0);
   // ofi_rxm sizes its queues by this times the depth for one peer; the default of 256 exceeds what soft RoCE offers.
   setenv("FI_UNIVERSE_SIZE", "32", 0);
   // ofi_rxm keeps 16 KiB bounce buffers for messages, about 85 MiB of them per endpoint. We send no messages. Its eager limit

@@ -67,6 +67,7 @@ class Processes : public testing::TestWithParam<const char*> {
 
 class Networked : public Processes {};
 class Tcp : public Processes {};
+class Verbs : public Processes {};
 
 TEST_P(Processes, reads_and_writes_reach_another_process) {
   const auto target = start();
@@ -182,6 +183,17 @@ TEST_P(Tcp, a_stopped_target_costs_only_its_own_readers_their_deadline) {
   EXPECT_EQ(read(*again, stopped->readable(), 4096), absl::StatusCode::kOk);
 }
 
+// Stopped is not dead to a device: that the process hangs is for heartbeats to notice.
+TEST_P(Verbs, a_stopped_target_goes_on_serving_those_who_are_connected) {
+  const auto target = start();
+  const auto endpoint = connect(*target);
+  ASSERT_EQ(read(*endpoint, target->readable(), 4096), absl::StatusCode::kOk);
+  target->signal(SIGSTOP);
+  EXPECT_EQ(read(*endpoint, target->readable(), kRegionBytes), absl::StatusCode::kOk);
+  EXPECT_TRUE(holds(0, kRegionBytes, 1));
+  EXPECT_FALSE(endpoint->broken());
+}
+
 TEST_P(Networked, a_target_restarted_at_its_port_is_reached_by_a_new_endpoint) {
   auto target = start();
   const uint16_t port = target->port();
@@ -255,6 +267,7 @@ std::string provider_name(const testing::TestParamInfo<const char*>& info) {
 
 INSTANTIATE_TEST_SUITE_P(Providers, Processes, testing::Values("tcp;ofi_rxm", "shm", "verbs;ofi_rxm"), provider_name);
 INSTANTIATE_TEST_SUITE_P(Providers, Networked, testing::Values("tcp;ofi_rxm", "verbs;ofi_rxm"), provider_name);
+INSTANTIATE_TEST_SUITE_P(Providers, Verbs, testing::Values("verbs;ofi_rxm"), provider_name);
 INSTANTIATE_TEST_SUITE_P(Providers, Tcp, testing::Values("tcp;ofi_rxm"), provider_name);
 
 }  // namespace

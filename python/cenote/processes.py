@@ -96,6 +96,17 @@ def port_taken(host: str, port: int) -> bool:
     return False
 
 
+def is_local_address(host: str) -> bool:
+    """Whether this machine has the address: nothing goes over a wire to it."""
+    host = host.strip("[]")
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((host, 0))
+        except OSError:
+            return False
+    return True
+
+
 def listener(port: int) -> str:
     """Who listens on a TCP port: "pid 12 (name)", or "another user's process"."""
     inodes: set[str] = set()

@@ -7,6 +7,7 @@
 #include "bind.h"
 #include "convert.h"
 #include "fabric/local_address.h"
+#include "measure_reads.h"
 #include "object_reader.h"
 #include "raise.h"
 #include "send_blocks.h"
@@ -19,8 +20,19 @@ using namespace py::literals;
 namespace cenote::native {
 namespace {
 
+constexpr double kMeasureSecondsMax = 60;
 constexpr Duration kGrantTimeout = Duration::from_seconds(5);
 constexpr Duration kReadTimeout = Duration::from_seconds(5);
+
+// Grants by the server's own word; `client` must outlive it.
+ReadableServer readable_from(const MemoryServerInfo& info, wire::MemoryClient& client) {
+  return {info, [&client](const std::vector<Digest>& ids) {
+            std::promise<absl::StatusOr<Grant>> promise;
+            auto answer = promise.get_future();
+            client.grant(ids, "tool", kGrantTimeout, [&promise](absl::StatusOr<Grant> grant) { promise.set_value(std::move(grant)); });
+            return answer.get();
+          }};
+}
 
 // progress(bytes) in Python, and its signals. Once either raised, the exception stays set and the work is to stop.
 Progress python_progress(const py::object& callback, bool& raised) {
@@ -48,17 +60,23 @@ py::bytes read_object_from(const std::string& certificates, const py::list& serv
     std::vector<std::unique_ptr<wire::MemoryClient>> clients;
     std::vector<ReadableServer> readable;
     for (const MemoryServerInfo& info : infos) {
-      wire::MemoryClient* client = clients.emplace_back(wire::MemoryClient::open(info.control_address, identity)).get();
-      readable.push_back({info, [client](const std::vector<Digest>& ids) {
-                            std::promise<absl::StatusOr<Grant>> promise;
-                            auto answer = promise.get_future();
-                            client->grant(ids, "tool", kGrantTimeout,
-                                          [&promise](absl::StatusOr<Grant> grant) { promise.set_value(std::move(grant)); });
-                            return answer.get();
-                          }});
+      readable.push_back(readable_from(info, *clients.emplace_back(wire::MemoryClient::open(info.control_address, identity))));
     }
     return read_object(*transport, readable, refs, kReadTimeout);
   }));
+}
+
+py::dict measure(const std::string& certificates, const py::dict& server, const py::list& blocks, double seconds) {
+  const MemoryServerInfo info = to_memory_server(server);
+  const std::vector<BlockRef> refs = to_blocks(blocks);
+  const ReadSpeed speed = call([&]() -> absl::StatusOr<ReadSpeed> {
+    CENOTE_ASSIGN_OR_RETURN(const wire::Identity identity, wire::load_client_identity(certificates));
+    CENOTE_ASSIGN_OR_RETURN(std::string local, fabric::local_address_towards(info.control_address));
+    CENOTE_ASSIGN_OR_RETURN(const auto transport, fabric::open_transport({.provider = info.fabric_provider, .bind_address = std::move(local)}));
+    const auto client = wire::MemoryClient::open(info.control_address, identity);
+    return measure_reads(*transport, readable_from(info, *client), refs, Duration::from_seconds(std::clamp(seconds, 0.0, kMeasureSecondsMax)), kReadTimeout);
+  });
+  return py::dict("bytes"_a = speed.bytes, "gb_per_s"_a = speed.gb_per_s, "latency_us"_a = speed.latency_us);
 }
 
 // shares: [(server dict, [(hex, size, source, offset), ...]), ...]
@@ -119,6 +137,8 @@ void bind_memory(py::module_& module) {
   module.def("hash_blocks", &hash, py::arg("source"), py::arg("spans"), py::arg("threads") = 0, py::arg("progress") = py::none(),
              "[(sha256 hex, size, [xxh3 of each chunk]), ...] of spans [(offset, size), ...].");
   module.def("send_blocks", &send, py::arg("certificates"), py::arg("shares"), py::arg("writer"), py::arg("progress") = py::none());
+  module.def("measure_reads", &measure, py::arg("certificates"), py::arg("server"), py::arg("blocks"), py::arg("seconds"),
+             "How fast this host reads from one memory server; blocks: [(sha256 hex, size), ...], of which it may hold some.");
   module.def("read_object", &read_object_from, py::arg("certificates"), py::arg("servers"), py::arg("blocks"));
 }
 

@@ -109,8 +109,9 @@ def test_doctor_names_findings_and_remedies(cenote) -> None:
     report = json.loads(ran.stdout)
     assert ran.returncode == (0 if report["ok"] else 1)
     checks = {finding["check"] for finding in report["findings"]}
-    assert {"build", "fabric", "verbs devices", "memlock", "huge pages", "libtorch", "clock", "settings", "shared memory", "ports"} <= checks
-    assert all(finding["remedy"] for finding in report["findings"] if finding["level"] in ("warning", "error"))
+    expected = "build fabric memlock numa libtorch clock settings memory ports".split() + ["rdma devices", "huge pages", "shared memory"]
+    assert set(expected) <= checks
+    assert all(finding["remedy"] and finding["meaning"] for finding in report["findings"] if finding["level"] in ("warning", "error"))
 
 
 def test_status_path_imports_no_torch() -> None:

@@ -15,28 +15,36 @@ SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE
 _COLOURS = {"ok": "green", "note": "cyan", "warning": "yellow", "error": "red"}
 
 
-def doctor(settings: SettingsArgument = None, output: OutputOption = Output.table) -> None:
-    """Examine this machine: fabric, memory, ports, certificates, libtorch; each finding with its remedy.
+def doctor(
+    settings: SettingsArgument = None,
+    bandwidth: Annotated[bool, typer.Option("--bandwidth", help="Measure reads too: within this machine, and from each memory server that is up.")] = False,
+    output: OutputOption = Output.table,
+) -> None:
+    """Examine this machine: fabric, memory, ports, certificates, clocks; each finding with what it means and what mends it.
 
-    Exit code 0 when nothing stands in the way, 1 when something does.
+    Exit code 0 when all is well (ok and note), 1 when something works worse than it could or not at all (warning and error).
 
-    Example: cenote doctor
+    Example: cenote doctor --bandwidth
     """
     from dataclasses import asdict
 
     from cenote import lifecycle
     from cenote.doctor import examine
-    from cenote.show import escape, print_json, table
+    from cenote.findings import DEGRADING
+    from cenote.show import console, escape, print_json, table
 
-    findings = examine(settings or lifecycle.default_settings_file())
-    bad = any(f.level == "error" for f in findings)
+    with console(stderr=True).status("examining") as spinner:
+        file = settings or lifecycle.default_settings_file()
+        findings = examine(file, bandwidth=bandwidth, report=lambda text: spinner.update(text))
+    bad = any(f.level in DEGRADING for f in findings)
     if output is Output.json:
         print_json({"ok": not bad, "findings": [asdict(f) for f in findings]})
     else:
-        table(
-            ["check", "", "finding", "remedy"],
-            [[f.check, f"[{_COLOURS[f.level]}]{f.level}[/]", escape(f.text), escape(f.remedy)] for f in findings],
-        )
+        rows = []
+        for f in findings:
+            means = f"\n[dim]{escape(f.meaning)}[/]" if f.meaning else ""
+            rows.append([f.check, f"[{_COLOURS[f.level]}]{f.level}[/]", escape(f.text) + means, escape(f.remedy)])
+        table(["check", "", "finding", "remedy"], rows)
     raise typer.Exit(1 if bad else 0)
 
 

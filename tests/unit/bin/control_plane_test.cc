@@ -1,7 +1,8 @@
 // Goal: the controller and two memory servers, as real daemons, take a deploy, serve its bytes one-sided, survive each other's death,
 // and end when asked.
 // Method: this process is the deployer and the reader: mTLS calls through wire/, writes and reads through fabric/. State and certificates
-// lie in a temporary directory; every daemon is a child that dies with the test.
+// lie in a temporary directory; every daemon is a child that dies with the test. Over tcp on loopback; over verbs where
+// CENOTE_TEST_VERBS_ADDRESS names a device's address (tests/verbs).
 #include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -20,6 +21,7 @@
 #include <sstream>
 #include <thread>
 
+#include "../fabric/provider_address.h"
 #include "../wire/certificates.h"
 #include "base/hash.h"
 #include "base/rng.h"
@@ -37,8 +39,6 @@ namespace {
 
 using absl::StatusCode;
 using testing::HasSubstr;
-
-constexpr Duration kLong = Duration::from_seconds(30);
 
 // Listens on a port of its own, so that it is taken.
 class TakenPort {
@@ -58,6 +58,13 @@ class TakenPort {
   int fd_;
   uint16_t number_ = 0;
 };
+
+const std::string kVerbsAddress = fabric::bind_address_for("verbs");
+const bool kOverVerbs = !kVerbsAddress.empty();
+const std::string kHost = kOverVerbs ? kVerbsAddress : "127.0.0.1";
+// A device in an emulated machine needs its time.
+const Duration kLong = Duration::from_seconds(kOverVerbs ? 120 : 30);
+const char* const kTimes = kOverVerbs ? "heartbeat_interval = \"500ms\"\nmember_timeout = \"10s\"\n" : "";
 
 uint16_t free_port() { return TakenPort().number(); }
 
@@ -94,11 +101,11 @@ class ControlPlane : public testing::Test {
     ::mkdir((state_ + "/logs").c_str(), 0700);
     std::filesystem::create_directory_symlink(certificates_.directory(), state_ + "/certificates");
     controller_port_ = free_port();
-    std::ofstream(state_ + "/settings.toml") << "[cluster]\nname = \"test\"\n[controller]\nport = " << controller_port_
-                                             << "\n[[router]]\nport = 0\n[[agent]]\n[[agent.device]]\nname = \"host:0\"\n"
-                                             << "[[memory]]\nport = 0\nfabric_port = 0\ncapacity = \"64 MiB\"\nslab_size_max = \"8 MiB\"\n"
-                                             << "[[memory]]\nport = 0\nfabric_port = 0\ncapacity = \"64 MiB\"\nslab_size_max = \"8 MiB\"\n"
-                                             << "[limits]\ndeploy_lease = \"30s\"\n";
+    const std::string memory = str_cat("[[memory]]\nhost = \"", kHost, "\"\nport = 0\nfabric_port = 0\ncapacity = \"64 MiB\"\nslab_size_max = \"8 MiB\"\n");
+    std::ofstream(state_ + "/settings.toml") << "[cluster]\nname = \"test\"\n[controller]\nport = " << controller_port_ << "\n" << kTimes
+                                             << "[fabric]\nprovider = \"" << (kOverVerbs ? "verbs;ofi_rxm" : "auto") << "\"\n"
+                                             << "[[router]]\nport = 0\n[[agent]]\n[[agent.device]]\nname = \"host:0\"\n"
+                                             << memory << memory << "[limits]\ndeploy_lease = \"30s\"\n";
     identity_ = *wire::load_client_identity(certificates_.directory());
     client_ = wire::ControllerClient::open(wire::format_address("127.0.0.1", controller_port_), identity_);
   }
@@ -159,7 +166,7 @@ class ControlPlane : public testing::Test {
 
   // One one-sided operation between `local` and `remote` bytes of a server; waits for it.
   absl::StatusCode transfer(const std::string& provider, const std::string& address, fabric::RegionKey key, uint64_t offset, std::string& local, bool write) {
-    auto transport = fabric::open_transport({.provider = provider});
+    auto transport = fabric::open_transport({.provider = provider, .bind_address = kHost});
     EXPECT_TRUE(transport.ok()) << transport.status();
     auto region = (*transport)->register_memory({reinterpret_cast<std::byte*>(local.data()), local.size()}, fabric::Access::kLocal);
     auto endpoint = (*transport)->connect({provider, address});
@@ -280,7 +287,46 @@ TEST_F(ControlPlane, a_slab_cannot_be_written_once_it_is_sealed) {
   ASSERT_EQ(transfer(slab->fabric_provider, slab->fabric_address, key, 0, bytes, true), StatusCode::kOk);
   ASSERT_TRUE(memory->seal_slab(*slab, {{.offset_bytes = 0, .block = weights_[1].ref}}, kLong).ok());
   std::string other(bytes.size(), 'x');
-  (void)transfer(slab->fabric_provider, slab->fabric_address, key, 0, other, true);  // May even seem to succeed on tcp.
+  // May even seem to succeed on tcp. A device says that the key is revoked.
+  const StatusCode written = transfer(slab->fabric_provider, slab->fabric_address, key, 0, other, true);
+  if (kOverVerbs) EXPECT_EQ(written, StatusCode::kUnavailable);
+  EXPECT_TRUE(read_block(server, weights_[1]) == weights_[1].bytes);
+}
+
+TEST_F(ControlPlane, a_slab_cannot_be_written_once_its_time_is_over_or_it_was_abandoned) {
+  ASSERT_NO_FATAL_FAILURE(start_all("8s"));
+  const MemoryServerInfo server = servers().at("memory-0");
+  auto memory = wire::MemoryClient::open(server.control_address, identity_);
+  const auto expiring = memory->open_slab(12345, "test", kLong);
+  const auto abandoned = memory->open_slab(12345, "test", kLong);
+  ASSERT_TRUE(expiring.ok() && abandoned.ok());
+  ASSERT_TRUE(memory->abandon_slab(*abandoned, kLong).ok());
+  std::string bytes(12345, 'x');
+  const auto write = [&](const SlabInfo& slab) { return transfer(slab.fabric_provider, slab.fabric_address, {slab.region_key, slab.region_base}, 0, bytes, true); };
+  if (kOverVerbs) EXPECT_EQ(write(*abandoned), StatusCode::kUnavailable);
+  const auto slabs_open = [&]() -> uint64_t {
+    const auto status = client_->cluster({});
+    if (!status.ok()) return 99;
+    for (const MemberReport& member : status->members) {
+      if (member.name == "memory-0") return member.slabs_open;
+    }
+    return 99;
+  };
+  ASSERT_TRUE(eventually([&] { return slabs_open() == 1; }));  // It has told the controller.
+  ASSERT_TRUE(eventually([&] { return slabs_open() == 0; })) << "the slab's duration is " << expiring->duration.ms() << " ms";
+  if (kOverVerbs) EXPECT_EQ(write(*expiring), StatusCode::kUnavailable);
+  EXPECT_FALSE(memory->seal_slab(*expiring, {{.offset_bytes = 0, .block = weights_[1].ref}}, kLong).ok());
+}
+
+TEST_F(ControlPlane, the_arena_can_be_read_with_a_grant_but_not_written) {
+  ASSERT_NO_FATAL_FAILURE(start_all());
+  const MemoryServerInfo server = servers().at("memory-0");
+  ASSERT_TRUE(write_block(server, weights_[1]).ok());
+  const auto granted = grant(server, {weights_[1].ref.id});
+  ASSERT_TRUE(granted.ok() && granted->blocks.size() == 1);
+  std::string other(weights_[1].bytes.size(), 'x');
+  const StatusCode written = transfer(server.fabric_provider, server.fabric_address, {granted->region_key, granted->region_base}, granted->blocks[0].offset_bytes, other, true);
+  if (kOverVerbs) EXPECT_EQ(written, StatusCode::kUnavailable);
   EXPECT_TRUE(read_block(server, weights_[1]) == weights_[1].bytes);
 }
 

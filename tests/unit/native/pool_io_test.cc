@@ -10,6 +10,7 @@
 #include "base/hash.h"
 #include "base/status.h"
 #include "deploy_writer.h"
+#include "measure_reads.h"
 #include "object_reader.h"
 
 namespace cenote::native {
@@ -200,6 +201,21 @@ TEST(ObjectReader, a_block_nobody_has_is_named) {
   const auto bytes = read_object(*transport, servers, std::vector<BlockRef>{{id, 7}}, kPatience);
   EXPECT_EQ(bytes.status().code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(bytes.status().message()), testing::HasSubstr(id.short_hex()));
+}
+
+TEST(MeasureReads, reads_what_the_server_holds_and_says_when_that_is_nothing) {
+  Pool pool(kMiB);
+  const std::string bytes(3 * kMiB + 5, 'a');
+  const Digest elsewhere = sha256(as_bytes(std::string_view("elsewhere")));
+  const std::vector<BlockRef> blocks = {{elsewhere, 9}, pool.place(bytes, sha256(as_bytes(bytes)))};
+  const auto transport = loopback();
+  const auto speed = measure_reads(*transport, pool.readable(), blocks, Duration::from_ms(50), kPatience);
+  ASSERT_TRUE(speed.ok()) << speed.status();
+  EXPECT_GT(speed->bytes, 0u);
+  EXPECT_GT(speed->gb_per_s, 0);
+  EXPECT_GT(speed->latency_us, 0);
+  const auto nothing = measure_reads(*transport, pool.readable(), std::vector<BlockRef>{{elsewhere, 9}}, Duration::from_ms(50), kPatience);
+  EXPECT_EQ(nothing.status().code(), absl::StatusCode::kNotFound);
 }
 
 }  // namespace

@@ -168,8 +168,8 @@ def _check_capacity(plan: dict[str, Any], shares: list[tuple[dict[str, Any], lis
         if needed > server["capacity_bytes"]:
             raise Error(
                 "resource_exhausted",
-                f"{server['name']} would get {format_bytes(needed)}, its arena has {format_bytes(server['capacity_bytes'])}; "
-                "raise memory.capacity, add memory servers, or lower placement.replicas",
+                f"{server['name']} would get {format_bytes(needed)}, it holds {format_bytes(server['capacity_bytes'])}; "
+                "raise memory.capacity (with data_dir: memory.data_capacity), add memory servers, or lower placement.replicas",
             )
 
 

@@ -22,7 +22,14 @@ def _details(member: dict[str, Any]) -> str:
 
     parts: list[str] = []
     if member["role"] == "memory":
-        parts.append(f"{format_bytes(member['memory']['used_bytes'])} of {format_bytes(member['memory']['capacity_bytes'])} used")
+        storage = member["storage"]
+        used = f"{format_bytes(member['memory']['used_bytes'])} of {format_bytes(member['memory']['capacity_bytes'])}"
+        if storage["disk"]:
+            parts.append(f"disk {used} used, arena {format_bytes(storage['arena_used_bytes'])} of {format_bytes(storage['arena_capacity_bytes'])}")
+        else:
+            parts.append(f"{used} used")
+        if storage["corrupt_blocks"]:
+            parts.append(f"[red]{storage['corrupt_blocks']} corrupt copies found[/]")
     elif member["role"] == "agent":
         cache = member["cache"]
         parts.append(f"cache {format_bytes(cache['used_bytes'])} of {format_bytes(cache['capacity_bytes'])}")

@@ -76,6 +76,9 @@ py::dict to_dict(const MemberReport& member) {
     dict["memory"] = to_dict(member.memory);
     dict["slabs_open"] = member.slabs_open;
     dict["grants_live"] = member.grants_live;
+    dict["storage"] = py::dict("disk"_a = member.storage.disk, "arena_capacity_bytes"_a = member.storage.arena_capacity_bytes,
+                               "arena_used_bytes"_a = member.storage.arena_used_bytes, "read_back_bytes"_a = member.storage.read_back_bytes,
+                               "scrubbed_bytes"_a = member.storage.scrubbed_bytes, "corrupt_blocks"_a = member.storage.corrupt_blocks);
   } else if (member.role == Role::kAgent) {
     dict["cache"] = py::dict("capacity_bytes"_a = member.cache_capacity_bytes, "used_bytes"_a = member.cache_used_bytes,
                              "pinned_bytes"_a = member.cache_pinned_bytes);

@@ -49,7 +49,10 @@ MemorySettings memory_of(const Table& table) {
           .failure_domain = domain.empty() ? table.text("name") : domain,
           .grant_duration = table.duration("grant_duration"),
           .slab_bytes_max = table.bytes("slab_size_max"),
-          .slabs_max = table.count("slabs_max")};
+          .slabs_max = table.count("slabs_max"),
+          .data_dir = table.text("data_dir"),
+          .data_capacity_bytes = table.bytes("data_capacity"),
+          .scrub_interval = table.duration("scrub_interval")};
 }
 
 DeviceSettings device_of(const Table& table) {

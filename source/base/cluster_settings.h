@@ -43,6 +43,9 @@ struct MemorySettings {
   Duration grant_duration;
   uint64_t slab_bytes_max = 0;
   uint32_t slabs_max = 0;
+  std::string data_dir;  // Absolute; empty: no disk.
+  uint64_t data_capacity_bytes = 0;
+  Duration scrub_interval;  // 0: never.
 };
 
 struct DeviceSettings {

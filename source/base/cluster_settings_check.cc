@@ -14,6 +14,7 @@ struct Check {
   std::vector<SettingProblem>& problems;
   std::map<std::string, std::string> names{};                       // Daemon name -> path.
   std::map<std::pair<std::string, uint16_t>, std::string> ports{};  // Host and port -> path.
+  std::map<std::pair<std::string, std::string>, std::string> folders{};  // Host and data_dir -> path.
 
   void problem(const std::string& path, std::string text) {
     problems.push_back({cluster.resolved->origin(path), path, std::move(text)});
@@ -45,6 +46,15 @@ struct Check {
     host(path + "host", memory.host);
     port(path + "port", memory.host, memory.port);
     port(path + "fabric_port", memory.host, memory.fabric_port);
+    if (!memory.data_dir.empty() && memory.data_dir.front() != '/') {
+      problem(path + "data_dir", str_cat("\"", memory.data_dir, "\" is not absolute: begin it with /"));
+    } else if (!memory.data_dir.empty()) {
+      const auto [first, fresh] = folders.emplace(std::pair(memory.host, memory.data_dir), path + "data_dir");
+      if (!fresh) {
+        problem(path + "data_dir",
+                str_cat(memory.data_dir, " is also ", first->second, ": each memory server needs a folder of its own"));
+      }
+    }
     if (memory.slab_bytes_max > memory.capacity_bytes / 2) {
       problem(path + "slab_size_max",
               str_cat(format_bytes(memory.slab_bytes_max), ", a slab is at most half of the capacity of ",

@@ -140,7 +140,7 @@ absl::Status check_text(const SettingKey& key, const std::string& text) {
       }
     }
   }
-  if (key.type == SettingType::kPath && text.empty())
+  if (key.type == SettingType::kPath && text.empty() && !key.may_be_empty)
     return wrong("the path is empty", str_cat("write one such as ", key.example));
   return absl::OkStatus();
 }

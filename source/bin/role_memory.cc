@@ -1,13 +1,12 @@
 // The memory server's role: node/memory_server.h joined with gRPC, the fabric's thread, a hashing thread and the controller.
 //
-// Threads: this one steps the state machine; FabricThread registers and serves reads; Worker copies and hashes; gRPC's post events.
+// Threads: this one steps the state machine; FabricThread registers and serves reads; Worker copies, hashes and writes to the disk; MemoryDisk's
+// read it; gRPC's post events.
 #include <algorithm>
-#include <cstring>
 #include <map>
 #include <memory>
 #include <utility>
 
-#include "base/hash.h"
 #include "base/log.h"
 #include "base/status.h"
 #include "base/units.h"
@@ -15,6 +14,7 @@
 #include "bin/controller_news.h"
 #include "bin/fabric_thread.h"
 #include "bin/mailbox.h"
+#include "bin/memory_disk.h"
 #include "bin/process_usage.h"
 #include "bin/roles.h"
 #include "bin/worker.h"
@@ -32,19 +32,6 @@ using Event = std::variant<node::MemoryServerEvent, LinkUp, Directive>;
 
 constexpr size_t kEventsMax = 8192;
 constexpr Duration kDrainCheck = Duration::from_ms(20);
-
-// The copy is hashed, not the slab: a write that is still on its way when the key is closed can reach the slab only.
-absl::Status copy_and_hash(std::span<const std::byte> slabs, std::span<std::byte> blocks, const std::vector<node::CopyRange>& ranges) {
-  for (const node::CopyRange& range : ranges) {
-    const auto source = slabs.subspan(range.source_offset_bytes, range.block.size_bytes);
-    const auto target = blocks.subspan(range.target_offset_bytes, range.block.size_bytes);
-    std::memcpy(target.data(), source.data(), source.size());
-    if (const Digest found = sha256(target); found != range.block.id) {
-      return absl::DataLossError(str_cat("block ", range.block.id.hex(), " of ", range.block.size_bytes, " bytes: what arrived hashes to ", found.short_hex(), "; send it again"));
-    }
-  }
-  return absl::OkStatus();
-}
 
 memory::HugePages huge_pages_of(HugePages setting) {
   return setting == HugePages::kOn ? memory::HugePages::kOn : setting == HugePages::kOff ? memory::HugePages::kOff : memory::HugePages::kAuto;
@@ -66,8 +53,11 @@ class MemoryRole {
  private:
   absl::Status start() {
     CENOTE_ASSIGN_OR_RETURN(const wire::Identity identity, wire::load_node_identity(context_.state_directory + "/certificates"));
+    CENOTE_ASSIGN_OR_RETURN(disk_, MemoryDisk::open(settings_, context_.settings.name));
     CENOTE_ASSIGN_OR_RETURN(arena_, memory::Arena::map(settings_.capacity_bytes, huge_pages_of(settings_.huge_pages)));
-    for (const std::string& note : arena_->notes()) LOG_INFO("{}", note);
+    notes_ = arena_->notes();
+    if (disk_ != nullptr) notes_.insert(notes_.end(), disk_->notes().begin(), disk_->notes().end());
+    for (const std::string& note : notes_) LOG_INFO("{}", note);
     const node::ArenaParts parts = node::part_arena(arena_->bytes().size(), settings_.slab_bytes_max, settings_.slabs_max);
     blocks_ = arena_->bytes().first(parts.block_area_bytes);
     slabs_ = arena_->bytes().subspan(parts.block_area_bytes);
@@ -83,7 +73,9 @@ class MemoryRole {
         .name = context_.name, .incarnation = incarnation_, .block_area_bytes = blocks_.size(), .slab_area_bytes = slabs_.size(),
         .read_key = block_region_->key().key, .read_base = block_region_->key().base, .slab_bytes_max = settings_.slab_bytes_max,
         .slabs_max = settings_.slabs_max, .grant_duration = settings_.grant_duration, .slab_duration = context_.settings.deploy_lease,
-        .fabric_provider = fabric_->address().provider, .fabric_address = fabric_->address().bytes});
+        .fabric_provider = fabric_->address().provider, .fabric_address = fabric_->address().bytes, .disk = disk_ != nullptr,
+        .disk_capacity_bytes = settings_.data_capacity_bytes, .stored = disk_ != nullptr ? disk_->stored() : std::vector<BlockRef>{},
+        .scrub_interval = settings_.scrub_interval});
     service_ = wire::make_memory_service(handlers());
     worker_ = std::make_unique<Worker>();
     CENOTE_ASSIGN_OR_RETURN(server_, wire::Server::start({.host = settings_.host, .port = settings_.port}, wire::server_credentials(identity), {service_.get()}));
@@ -108,7 +100,7 @@ class MemoryRole {
   }
 
   wire::MemoryHandlers handlers() {
-    return {.grant = [this](wire::GrantAsk a, auto done) { ask(grants_, std::move(done), node::GrantAsked{.ids = std::move(a.ids)}); },
+    return {.grant = [this](wire::GrantAsk a, auto done) { ask(grants_, std::move(done), node::GrantAsked{.ids = std::move(a.ids), .wait = a.wait}); },
             .open = [this](wire::SlabAsk a, auto done) { ask(opens_, std::move(done), node::SlabAsked{.size_bytes = a.size_bytes, .writer = std::move(a.writer)}); },
             .seal =
                 [this](wire::SealAsk a, auto done) {
@@ -194,18 +186,38 @@ class MemoryRole {
     });
   }
   void perform(node::CopyAndHash& action) {
-    worker_->post([this, action = std::move(action)] {
-      mailbox_.post_answer(node::MemoryServerEvent(node::SealVerified{action.slab, copy_and_hash(slabs_, blocks_, action.ranges)}));
-    });
+    write_later([this, action = std::move(action)] { return disk_ != nullptr ? disk_->seal(areas(), action) : copy_and_hash(areas(), action); });
+  }
+  void perform(node::StoreBlock& action) {
+    write_later([this, action] { return disk_->store(areas(), action); });
+  }
+  void perform(node::RemoveBlocks& action) {
+    worker_->post([this, action = std::move(action)] { disk_->remove(action); });
+  }
+  void perform(node::LoadBlock& action) {
+    disk_->read_later([this, action] { answer(disk_->load(areas(), action)); });
+  }
+  void perform(node::ScrubBlock& action) {
+    if (disk_ != nullptr) {
+      disk_->read_later([this, action] { answer(disk_->scrub(areas(), action)); });
+    } else {
+      write_later([this, action] { return scrub_arena(areas(), action); });
+    }
+  }
+  MemoryAreas areas() const { return {.slabs = slabs_, .blocks = blocks_}; }
+  void answer(node::MemoryServerEvent event) { mailbox_.post_answer(std::move(event)); }
+  template <typename Work>
+  void write_later(Work work) {
+    worker_->post([this, work = std::move(work)] { answer(work()); });
   }
 
   // ---- reports -----------------------------------------------------------------------------------------------------------
   void report() {
-    MemberReport report{.name = context_.name, .role = Role::kMemory, .incarnation = incarnation_, .address = server_->address(), .notes = arena_->notes()};
+    MemberReport report{.name = context_.name, .role = Role::kMemory, .incarnation = incarnation_, .address = server_->address(), .notes = notes_};
     fill_process_usage(report);
     const bool whole = inventory_due_;
     const bool changed = machine_->changed();
-    machine_->fill_report(whole, report);
+    machine_->fill_report(monotonic_now(), whole, report);
     report.memory.name = context_.name;
     report.memory.control_address = server_->address();
     if (!whole && !changed) {
@@ -234,6 +246,7 @@ class MemoryRole {
     abandons_.fail_all(ending);
     if (server_ != nullptr) server_->stop(Duration::from_ms(200));
     worker_.reset();
+    disk_.reset();
     if (fabric_ != nullptr) {
       fabric_->run([this](fabric::Transport&) {
         slab_regions_.clear();
@@ -248,12 +261,14 @@ class MemoryRole {
   const Incarnation incarnation_ = new_incarnation();
   Mailbox<Event> mailbox_;
   std::unique_ptr<memory::Arena> arena_;
+  std::vector<std::string> notes_;  // Of what the system refused.
   std::span<std::byte> blocks_, slabs_;
   std::unique_ptr<FabricThread> fabric_;
   std::unique_ptr<fabric::MemoryRegion> block_region_;                       // Both: the fabric's thread only.
   std::map<uint64_t, std::unique_ptr<fabric::MemoryRegion>> slab_regions_;
   std::unique_ptr<node::MemoryServer> machine_;
   std::vector<node::MemoryServerAction> actions_;
+  std::unique_ptr<MemoryDisk> disk_;  // Null without data_dir.
   std::unique_ptr<Worker> worker_;
   std::atomic<uint64_t> next_call_{1};
   Calls<absl::StatusOr<Grant>> grants_;

@@ -143,7 +143,7 @@ void Fetcher::Loop::ask_grants(Instant now) {
     if (!servers.may_ask(server, now)) continue;
     std::vector<Digest> blocks = queue.ungranted(server, servers, now, kGrantBatchMax);
     if (blocks.empty()) continue;
-    servers.asked(server);
+    servers.asked(server, blocks);
     callbacks.ask_grant(server, std::move(blocks));
   }
 }

@@ -1,6 +1,7 @@
 #include "load/server_table.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/log.h"
 #include "base/status.h"
@@ -10,6 +11,8 @@ namespace {
 
 // How long a server's "I do not hold this" counts.
 constexpr Duration kMissingFor = Duration::from_seconds(1);
+// How long a server is left alone about blocks that it holds and could not give in the time it had.
+constexpr Duration kLeftOutFor = Duration::from_ms(100);
 
 }  // namespace
 
@@ -57,13 +60,18 @@ bool ServerTable::may_ask(const std::string& name, Instant now) const {
   return found != servers_.end() && !found->second.asking && now >= found->second.retry_at;
 }
 
-void ServerTable::asked(const std::string& name) { servers_.at(name).asking = true; }
+void ServerTable::asked(const std::string& name, std::vector<Digest> blocks) {
+  Server& server = servers_.at(name);
+  server.asking = true;
+  server.asked = std::move(blocks);
+}
 
 absl::Status ServerTable::granted(const std::string& name, Instant sent_at, const absl::StatusOr<Grant>& grant, Instant now) {
   const auto found = servers_.find(name);
   if (found == servers_.end()) return absl::OkStatus();
   Server& server = found->second;
   server.asking = false;
+  const std::vector<Digest> asked = std::exchange(server.asked, {});
   if (!grant.ok()) return absl::UnavailableError(str_cat("grant of ", name, ": ", to_std(grant.status().message())));
   if (grant->incarnation != server.info.incarnation) {
     return absl::UnavailableError(str_cat(name, " granted as incarnation ", grant->incarnation, ", the controller knows ",
@@ -71,19 +79,24 @@ absl::Status ServerTable::granted(const std::string& name, Instant sent_at, cons
   }
   std::erase_if(server.held, [&](const auto& entry) { return entry.second.expires <= now; });
   std::erase_if(server.missing_until, [&](const auto& entry) { return entry.second <= now; });
+  const Instant expires = sent_at + grant->duration;
+  const Duration left = std::max(Duration{}, expires - now);  // A server may have had the call for a while, and added that.
   for (const BlockGrant& block : grant->blocks) {
     Held& held = server.held[block.id];
     held = {.offset_bytes = block.offset_bytes,
             .size_bytes = block.size_bytes,
             .region = {.key = grant->region_key, .base = grant->region_base},
-            .expires = sent_at + grant->duration,
-            .renew_at = sent_at + Duration{grant->duration.ns / 3 * 2},
-            .margin = std::min(limits_.read_timeout, Duration{grant->duration.ns / 4})};
+            .expires = expires,
+            .renew_at = now + Duration{left.ns / 3 * 2},
+            .margin = std::min(limits_.read_timeout, Duration{left.ns / 4})};
     server.missing_until.erase(block.id);
   }
   for (const Digest& id : grant->missing) {
     server.held.erase(id);
     server.missing_until[id] = now + kMissingFor;
+  }
+  if (grant->blocks.empty() && grant->missing.empty()) {
+    for (const Digest& id : asked) server.missing_until[id] = now + kLeftOutFor;
   }
   return absl::OkStatus();
 }

@@ -37,7 +37,9 @@ class ServerTable final : public ReplicaView {
 
   // At most one request for grants per server is under way: it may be sent, it was sent.
   bool may_ask(const std::string& server, Instant now) const;
-  void asked(const std::string& server);
+  void asked(const std::string& server, std::vector<Digest> blocks);
+  // A reply may leave blocks out that the server is still reading back from its disk: they are asked for again, at once if the reply brought
+  // others, else after a while in which other replicas are asked.
   // kUnavailable: the grant is void (another incarnation, sizes that differ); the server counts as failed.
   absl::Status granted(const std::string& server, Instant sent_at, const absl::StatusOr<Grant>& grant, Instant now);
 
@@ -66,6 +68,7 @@ class ServerTable final : public ReplicaView {
     std::unique_ptr<fabric::Endpoint> endpoint;
     std::map<Digest, Held> held;
     std::map<Digest, Instant> missing_until;
+    std::vector<Digest> asked;
     bool asking = false;
     Instant retry_at;
     Duration backoff;

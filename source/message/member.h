@@ -40,6 +40,17 @@ struct ExecutorReport {
   std::vector<RevisionState> revisions;
 };
 
+// What a memory server's blocks lie on. With a disk, MemoryServerInfo's capacity and use are the disk's, since that holds every block.
+struct StorageReport {
+  bool disk = false;
+  uint64_t arena_capacity_bytes = 0;  // For blocks.
+  uint64_t arena_used_bytes = 0;
+  uint64_t read_back_bytes = 0;       // From disk into the arena, since the start; as the next two.
+  uint64_t scrubbed_bytes = 0;        // Checked by the scrubber, copies in the arena and on disk counted apart.
+  uint64_t corrupt_blocks = 0;        // Copies found bad: replaced, or reported as dropped.
+  auto operator<=>(const StorageReport&) const = default;
+};
+
 // A daemon's heartbeat. Fields beyond the first block are filled by the roles they concern.
 struct MemberReport {
   std::string name;
@@ -60,6 +71,7 @@ struct MemberReport {
   std::vector<Digest> dropped;         // Gone since the last report.
   uint64_t slabs_open = 0;
   uint64_t grants_live = 0;
+  StorageReport storage;
 
   // Agents.
   uint64_t cache_capacity_bytes = 0;

@@ -1,19 +1,14 @@
 #include "node/memory_server.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "base/status.h"
 #include "base/units.h"
+#include "node/memory_server_impl.h"
 
 namespace cenote::node {
-namespace {
-
-// Holders count a grant from before their request left; what is added here is for clocks that do not run equally fast (monotonic
-// clocks are slewed by at most 500 ppm).
-Duration with_drift(Duration duration) { return {duration.ns + duration.ns / 512 + Duration::from_ms(1).ns}; }
-
-}  // namespace
 
 ArenaParts part_arena(uint64_t capacity_bytes, uint64_t slab_bytes_max, uint32_t slabs_max) {
   constexpr uint64_t kPage = 2 * kMiB;
@@ -26,6 +21,14 @@ ArenaParts part_arena(uint64_t capacity_bytes, uint64_t slab_bytes_max, uint32_t
 MemoryServer::MemoryServer(MemoryServerOptions options)
     : options_(std::move(options)), blocks_(options_.block_area_bytes), slab_extents_(options_.slab_area_bytes, kBlockAlignBytes) {
   CENOTE_CHECK(options_.incarnation != 0 && options_.slabs_max > 0 && options_.grant_duration.ns > 0 && options_.slab_duration.ns > 0);
+  CENOTE_CHECK(options_.disk || options_.stored.empty());
+  for (const BlockRef& block : options_.stored) {
+    CENOTE_CHECK(stored_.emplace(block.id, block.size_bytes).second);
+    stored_bytes_ += stored_bytes(block.size_bytes);
+  }
+  options_.stored.clear();
+  // A pass begins somewhere else after each start: a server that restarts often still comes to every block.
+  std::memcpy(scrub_cursor_.bytes.data(), &options_.incarnation, sizeof options_.incarnation);
 }
 
 void MemoryServer::step(Instant now, std::span<const MemoryServerEvent> events, Actions& actions) {
@@ -33,18 +36,23 @@ void MemoryServer::step(Instant now, std::span<const MemoryServerEvent> events, 
   for (const MemoryServerEvent& event : events) {
     std::visit([&](const auto& e) { handle(now, e, actions); }, event);
   }
+  pump(now, actions);
+  scrub(now, actions);
 }
 
 Instant MemoryServer::next_deadline() const {
-  Instant next = blocks_.next_expiry();
+  Instant next = std::min(blocks_.next_expiry(), scrub_at_);
   for (const auto& [number, slab] : slabs_) {
     if (slab.state == SlabState::kOpen) next = std::min(next, slab.expires);
   }
-  return next;
+  for (const Waiting& waiting : waiting_) next = std::min(next, waiting.deadline);
+  return waiting_.empty() ? next : std::min(next, room_at_);
 }
 
 void MemoryServer::expire(Instant now, Actions& actions) {
+  const uint64_t used = blocks_.used_bytes();
   blocks_.expire(now);
+  if (blocks_.used_bytes() < used) pump_due_ = true;
   while (!grants_.empty() && grants_.front() <= now) grants_.pop_front();
   for (auto slab = slabs_.begin(); slab != slabs_.end(); ++slab) {
     if (slab->second.state == SlabState::kOpen && slab->second.expires <= now) close(slab, 0, actions);
@@ -52,6 +60,10 @@ void MemoryServer::expire(Instant now, Actions& actions) {
 }
 
 // ---- grants ---------------------------------------------------------------------------------------------------------------
+Duration MemoryServer::grant_duration() const {
+  return options_.disk ? std::min(options_.grant_duration, kDiskGrantMax) : options_.grant_duration;
+}
+
 void MemoryServer::handle(Instant now, const GrantAsked& ask, Actions& actions) {
   if (draining_) {
     actions.emplace_back(GrantReply{ask.call, absl::UnavailableError(str_cat("memory server ", options_.name, " is stopping; read another replica"))});
@@ -62,21 +74,40 @@ void MemoryServer::handle(Instant now, const GrantAsked& ask, Actions& actions) 
                                                                                " live grants, its limit; ask again in a second"))});
     return;
   }
+  std::vector<Digest> on_disk;
+  for (const Digest& id : ask.ids) {
+    if (!blocks_.find(id) && stored_.contains(id)) on_disk.push_back(id);
+  }
+  const bool only_disk = !on_disk.empty() && on_disk.size() == ask.ids.size();
+  if (only_disk && ask.wait.ns > 0 && waiting_.size() < kWaitingMax) {
+    Waiting& waiting = waiting_.emplace_back(
+        Waiting{.call = ask.call, .asked_at = now, .deadline = now + std::min(ask.wait, kGrantWaitMax), .ids = ask.ids, .wanted = {ask.ids.begin(), ask.ids.end()}});
+    for (const auto& [id, loading] : loading_) waiting.loading += waiting.wanted.contains(id) ? 1 : 0;
+    pump_due_ = true;
+    return;
+  }
+  // What is here is granted first, so that it stays while the rest is read.
+  answer(now, ask.call, now, ask.ids, actions);
+  load_ahead(now, on_disk, actions);
+}
+
+void MemoryServer::answer(Instant now, CallId call, Instant asked_at, std::span<const Digest> ids, Actions& actions) {
+  // The holder counts from before it asked: what it waited is not to cost it.
   Grant grant{.incarnation = options_.incarnation,
               .region_key = options_.read_key,
               .region_base = options_.read_base,
-              .duration = options_.grant_duration};
-  const Instant until = now + with_drift(options_.grant_duration);
-  for (const Digest& id : ask.ids) {
+              .duration = (now - asked_at) + grant_duration()};
+  const Instant until = now + with_drift(grant_duration());
+  for (const Digest& id : ids) {
     if (const auto place = blocks_.find(id)) {
       blocks_.grant(id, until);
       grant.blocks.push_back(*place);
-    } else {
+    } else if (!stored_.contains(id)) {
       grant.missing.push_back(id);
     }
   }
   if (!grant.blocks.empty()) grants_.push_back(until);
-  actions.emplace_back(GrantReply{ask.call, std::move(grant)});
+  actions.emplace_back(GrantReply{call, std::move(grant)});
 }
 
 // ---- slabs ----------------------------------------------------------------------------------------------------------------
@@ -166,7 +197,7 @@ void MemoryServer::handle(Instant, const SlabUnregistered& done, Actions& action
   Slab& slab = found->second;
   if (slab.state == SlabState::kSealClosing) {
     slab.state = SlabState::kSealing;
-    actions.emplace_back(CopyAndHash{done.slab, slab.copies});
+    actions.emplace_back(CopyAndHash{done.slab, slab.copies, options_.disk});
     return;
   }
   CENOTE_CHECK(slab.state == SlabState::kClosing);
@@ -175,143 +206,54 @@ void MemoryServer::handle(Instant, const SlabUnregistered& done, Actions& action
   slabs_.erase(found);
 }
 
-// ---- sealing --------------------------------------------------------------------------------------------------------------
-// Checks every range and reserves room for what is not there; on an error nothing stays reserved.
-absl::Status MemoryServer::reserve_ranges(const SealAsked& ask, Slab& slab) {
-  if (ask.ranges.empty() || ask.ranges.size() > kRangesMax) {
-    return absl::InvalidArgumentError(str_cat("sealing slab ", ask.slab, ": ", ask.ranges.size(), " ranges, must be 1 to ", kRangesMax));
-  }
-  const auto undo = [&] {
-    for (const CopyRange& copy : slab.copies) {
-      blocks_.cancel({copy.target_offset_bytes, round_up(copy.block.size_bytes, kBlockAlignBytes)});
-    }
-    slab.copies.clear();
-    slab.present.clear();
-    slab.present_bytes = 0;
-  };
-  std::map<Digest, uint32_t> seen;
-  for (const SealRange& range : ask.ranges) {
-    const BlockRef& block = range.block;
-    if (block.size_bytes == 0 || block.size_bytes > kBlockBytesMax || block.size_bytes > slab.size_bytes ||
-        range.offset_bytes > slab.size_bytes - block.size_bytes) {
-      undo();
-      return absl::InvalidArgumentError(str_cat("sealing slab ", ask.slab, ": block ", block.id.short_hex(), " of ", block.size_bytes,
-                                                     " bytes at ", range.offset_bytes, " does not lie in the slab's ", slab.size_bytes,
-                                                     " bytes, or is not of 1 to ", kBlockBytesMax, " bytes"));
-    }
-    if (const auto [entry, first] = seen.emplace(block.id, block.size_bytes); !first) {
-      if (entry->second != block.size_bytes) {
-        undo();
-        return absl::InvalidArgumentError(str_cat("sealing slab ", ask.slab, ": block ", block.id.short_hex(), " is given with ",
-                                                       entry->second, " and with ", block.size_bytes, " bytes"));
-      }
-      slab.present_bytes += block.size_bytes;
-      continue;
-    }
-    if (blocks_.revive(block.id)) {
-      added_[block.id] = block.size_bytes;
-      dropped_.erase(block.id);
-    }
-    if (const auto held = blocks_.find(block.id)) {
-      if (held->size_bytes != block.size_bytes) {
-        undo();
-        return absl::InvalidArgumentError(str_cat("block ", block.id.short_hex(), " has ", held->size_bytes, " bytes, not ", block.size_bytes));
-      }
-      slab.present.push_back(block.id);
-      slab.present_bytes += block.size_bytes;
-      continue;
-    }
-    const auto room = blocks_.reserve(block.size_bytes);
-    if (!room) {
-      undo();
-      return absl::ResourceExhaustedError(str_cat("memory server ", options_.name, " is full: no room for a block of ",
-                                                       format_bytes(block.size_bytes), ", ", format_bytes(blocks_.extents().free_bytes()), " of ",
-                                                       format_bytes(options_.block_area_bytes),
-                                                       " free; remove models or raise `capacity`"));
-    }
-    slab.copies.push_back({.source_offset_bytes = slab.extent.offset_bytes + range.offset_bytes,
-                           .target_offset_bytes = room->offset_bytes,
-                           .block = block});
-  }
-  return absl::OkStatus();
-}
-
-void MemoryServer::handle(Instant, const SealAsked& ask, Actions& actions) {
-  const auto slab = find_open(ask.slab, ask.incarnation);
-  if (!slab.ok()) {
-    actions.emplace_back(SealReply{ask.call, slab.status()});
-    return;
-  }
-  if (const absl::Status status = reserve_ranges(ask, (*slab)->second); !status.ok()) {
-    actions.emplace_back(SealReply{ask.call, status});
-    close(*slab, 0, actions);  // A seal ends its slab, whatever comes of it.
-    return;
-  }
-  (*slab)->second.state = SlabState::kSealClosing;
-  (*slab)->second.call = ask.call;
-  actions.emplace_back(UnregisterSlab{ask.slab});
-}
-
-void MemoryServer::handle(Instant, const SealVerified& done, Actions& actions) {
-  const auto found = slabs_.find(done.slab);
-  CENOTE_CHECK(found != slabs_.end() && found->second.state == SlabState::kSealing);
-  actions.emplace_back(SealReply{found->second.call, finish_seal(found->second, done.status)});
-  slab_extents_.give(found->second.extent);
-  slabs_.erase(found);
-}
-
-absl::StatusOr<SealResult> MemoryServer::finish_seal(Slab& slab, const absl::Status& verified) {
-  absl::Status status = verified;
-  for (const Digest& id : slab.present) {
-    if (status.ok() && !blocks_.find(id)) {
-      status = absl::UnavailableError(str_cat("block ", id.short_hex(), " was dropped while the slab was sealed; write it again"));
-    }
-  }
-  SealResult result{.deduplicated_bytes = slab.present_bytes};
-  for (const CopyRange& copy : slab.copies) {
-    const memory::Extent room{copy.target_offset_bytes, round_up(copy.block.size_bytes, kBlockAlignBytes)};
-    if (!status.ok()) {
-      blocks_.cancel(room);
-    } else if (blocks_.hold(copy.block, room)) {
-      result.sealed_bytes += copy.block.size_bytes;
-      added_[copy.block.id] = copy.block.size_bytes;
-      dropped_.erase(copy.block.id);
-    } else {  // Another slab brought it meanwhile (or it was leaving, and came back).
-      result.deduplicated_bytes += copy.block.size_bytes;
-      added_[copy.block.id] = copy.block.size_bytes;
-      dropped_.erase(copy.block.id);
-    }
-  }
-  if (!status.ok()) return status;
-  return result;
-}
-
 // ---- the controller's side ------------------------------------------------------------------------------------------------
-void MemoryServer::handle(Instant now, const BlocksDropped& drop, Actions&) {
+void MemoryServer::handle(Instant now, const BlocksDropped& drop, Actions& actions) {
+  std::vector<Digest> files;
   for (const Digest& id : drop.ids) {
+    if (stored_.contains(id)) files.push_back(id);
+    forget_stored(id);
     blocks_.drop(id, now);
-    added_.erase(id);
-    dropped_.insert(id);  // Said also of what was not here, so that the controller stops asking.
+    lost(id);  // Said also of what was not here, so that the controller stops asking.
   }
+  pump_due_ = true;
+  remove_files(std::move(files), false, actions);
 }
 
-void MemoryServer::handle(Instant now, const DrainAsked&, Actions&) {
+void MemoryServer::handle(Instant now, const DrainAsked&, Actions& actions) {
   if (!draining_) drain_began_ = now;
   draining_ = true;
+  for (const Waiting& waiting : waiting_) {
+    actions.emplace_back(GrantReply{waiting.call, absl::UnavailableError(str_cat("memory server ", options_.name, " is stopping; read another replica"))});
+  }
+  waiting_.clear();
 }
 
-void MemoryServer::fill_report(bool whole, MemberReport& report) {
-  report.memory.capacity_bytes = options_.block_area_bytes;
-  report.memory.used_bytes = blocks_.used_bytes();
+void MemoryServer::fill_report(Instant now, bool whole, MemberReport& report) {
+  report.memory.capacity_bytes = options_.disk ? options_.disk_capacity_bytes : options_.block_area_bytes;
+  report.memory.used_bytes = options_.disk ? stored_bytes_ : blocks_.used_bytes();
+  if (disk_refuses_ && now < disk_full_until_) report.memory.used_bytes = report.memory.capacity_bytes;
   report.memory.incarnation = options_.incarnation;
   report.memory.fabric_provider = options_.fabric_provider;
   report.memory.fabric_address = options_.fabric_address;
+  report.storage = {.disk = options_.disk,
+                    .arena_capacity_bytes = options_.block_area_bytes,
+                    .arena_used_bytes = blocks_.used_bytes(),
+                    .read_back_bytes = read_back_bytes_,
+                    .scrubbed_bytes = scrubbed_bytes_,
+                    .corrupt_blocks = corrupt_blocks_};
+  for (const std::string& note : {disk_note_, read_note_}) {
+    if (!note.empty()) report.notes.push_back(note);
+  }
   report.draining = draining_;
   report.slabs_open = slabs_.size();
   report.grants_live = grants_.size();
   report.inventory = whole;
   if (whole) {
     report.held = blocks_.held();
+    if (!stored_.empty()) {
+      std::erase_if(report.held, [this](const BlockRef& block) { return stored_.contains(block.id); });
+      for (const auto& [id, size] : stored_) report.held.push_back({.id = id, .size_bytes = size});
+    }
   } else {
     for (const auto& [id, size] : added_) report.held.push_back({.id = id, .size_bytes = size});
   }

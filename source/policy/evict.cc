@@ -1,6 +1,7 @@
 #include "policy/evict.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "base/status.h"
 #include "base/units.h"
@@ -21,6 +22,24 @@ std::optional<std::vector<size_t>> choose_victims(std::span<const EvictionCandid
   }
   order.resize(count);
   return order;
+}
+
+std::vector<size_t> choose_cold(std::span<const ColdBlock> blocks, uint64_t needed_bytes) {
+  std::vector<size_t> heap(blocks.size());
+  std::iota(heap.begin(), heap.end(), size_t{0});
+  const auto stays_longer = [&](size_t a, size_t b) {
+    if (blocks[a].granted_until != blocks[b].granted_until) return blocks[a].granted_until > blocks[b].granted_until;
+    if (blocks[a].size_bytes != blocks[b].size_bytes) return blocks[a].size_bytes < blocks[b].size_bytes;
+    return a > b;
+  };
+  std::make_heap(heap.begin(), heap.end(), stays_longer);
+  std::vector<size_t> victims;
+  for (uint64_t freed = 0; freed < needed_bytes && !heap.empty(); freed += blocks[victims.back()].size_bytes) {
+    std::pop_heap(heap.begin(), heap.end(), stays_longer);
+    victims.push_back(heap.back());
+    heap.pop_back();
+  }
+  return victims;
 }
 
 absl::Status check_fits(uint64_t size_bytes, uint64_t capacity_bytes) {

@@ -9,6 +9,20 @@
 namespace cenote::wire {
 namespace {
 
+void to_proto(const StorageReport& storage, v1::StorageReport* proto) {
+  proto->set_disk(storage.disk);
+  proto->set_arena_capacity_bytes(storage.arena_capacity_bytes);
+  proto->set_arena_used_bytes(storage.arena_used_bytes);
+  proto->set_read_back_bytes(storage.read_back_bytes);
+  proto->set_scrubbed_bytes(storage.scrubbed_bytes);
+  proto->set_corrupt_blocks(storage.corrupt_blocks);
+}
+
+StorageReport from_proto(const v1::StorageReport& proto) {
+  return {.disk = proto.disk(), .arena_capacity_bytes = proto.arena_capacity_bytes(), .arena_used_bytes = proto.arena_used_bytes(),
+          .read_back_bytes = proto.read_back_bytes(), .scrubbed_bytes = proto.scrubbed_bytes(), .corrupt_blocks = proto.corrupt_blocks()};
+}
+
 absl::StatusOr<Role> role_of(uint32_t value) {
   if (value < static_cast<uint32_t>(Role::kMemory) || value > static_cast<uint32_t>(Role::kSupervisor)) {
     return absl::InvalidArgumentError(str_cat("role: ", value, ", this version knows 1 to 6"));
@@ -79,6 +93,7 @@ void to_proto(const MemberReport& report, v1::MemberReport* proto) {
   write_digests(report.dropped, proto->mutable_dropped());
   proto->set_slabs_open(report.slabs_open);
   proto->set_grants_live(report.grants_live);
+  if (report.storage != StorageReport{}) to_proto(report.storage, proto->mutable_storage());
   proto->set_cache_capacity_bytes(report.cache_capacity_bytes);
   proto->set_cache_used_bytes(report.cache_used_bytes);
   proto->set_cache_pinned_bytes(report.cache_pinned_bytes);
@@ -99,7 +114,8 @@ absl::StatusOr<MemberReport> from_proto(const v1::MemberReport& proto) {
   MemberReport report{.name = proto.name(), .incarnation = proto.incarnation(), .address = proto.address(), .pid = proto.pid(),
                       .rss_bytes = proto.rss_bytes(), .cpu_seconds = proto.cpu_seconds(), .uptime_us = proto.uptime_us(),
                       .draining = proto.draining(), .inventory = proto.inventory(), .slabs_open = proto.slabs_open(),
-                      .grants_live = proto.grants_live(), .cache_capacity_bytes = proto.cache_capacity_bytes(),
+                      .grants_live = proto.grants_live(), .storage = from_proto(proto.storage()),
+                      .cache_capacity_bytes = proto.cache_capacity_bytes(),
                       .cache_used_bytes = proto.cache_used_bytes(), .cache_pinned_bytes = proto.cache_pinned_bytes(),
                       .fetched_bytes = proto.fetched_bytes(), .integrity_failures = proto.integrity_failures(),
                       .outstanding = proto.outstanding(), .queued = proto.queued(), .routed = proto.routed(),

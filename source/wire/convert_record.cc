@@ -70,10 +70,12 @@ absl::StatusOr<MemoryServerInfo> from_proto(const v1::MemoryServerInfo& proto) {
 void to_proto(const GrantAsk& ask, v1::GrantRequest* proto) {
   write_digests(ask.ids, proto->mutable_ids());
   proto->set_holder(ask.holder);
+  proto->set_wait_us(ask.wait.us());
 }
 
 absl::StatusOr<GrantAsk> from_proto(const v1::GrantRequest& proto) {
-  GrantAsk ask{.holder = proto.holder()};
+  GrantAsk ask{.ids = {}, .holder = proto.holder(), .wait = {}};
+  CENOTE_ASSIGN_OR_RETURN(ask.wait, duration_of("grant wait", proto.wait_us()));
   CENOTE_RETURN_IF_ERROR(check_text("holder", ask.holder, kNameBytesMax));
   CENOTE_RETURN_IF_ERROR(read_digests("grant ids", proto.ids(), kBlocksMax, &ask.ids));
   return ask;

@@ -27,6 +27,7 @@ absl::StatusOr<MemoryServerInfo> from_proto(const v1::MemoryServerInfo& proto);
 struct GrantAsk {
   std::vector<Digest> ids;
   std::string holder;
+  Duration wait;  // How long the server may hold the call.
 };
 void to_proto(const GrantAsk& ask, v1::GrantRequest* proto);
 absl::StatusOr<GrantAsk> from_proto(const v1::GrantRequest& proto);

@@ -35,7 +35,7 @@ class GrpcMemoryClient final : public MemoryClient {
   void grant(std::vector<Digest> ids, const std::string& holder, Duration timeout,
              std::function<void(absl::StatusOr<Grant>)> done) override {
     auto* call = new GrantCall{.context = {}, .request = {}, .reply = {}, .done = std::move(done)};
-    to_proto(GrantAsk{std::move(ids), holder}, &call->request);
+    to_proto(GrantAsk{std::move(ids), holder, {timeout.ns / 2}}, &call->request);  // Half is the server's, half the way there and back.
     set_timeout(call->context, timeout);
     {
       const std::lock_guard lock(mutex_);

@@ -52,7 +52,7 @@ class Server {
     for (const Digest& id : asked) {
       const auto found = std::find_if(held.begin(), held.end(), [&](const BlockGrant& b) { return b.id == id; });
       if (found != held.end() && !holds_nothing) {
-        grant.blocks.push_back(*found);
+        if (grant.blocks.size() < at_most) grant.blocks.push_back(*found);
       } else {
         grant.missing.push_back(id);
       }
@@ -61,6 +61,7 @@ class Server {
   }
   std::atomic<Incarnation> incarnation = 1;
   std::atomic<bool> holds_nothing = false;
+  std::atomic<size_t> at_most = SIZE_MAX;  // Blocks of one grant; the others are left out, as by one that reads them back from its disk.
   std::atomic<int> grants = 0;
   Duration grant_duration = Duration::from_seconds(10);
 
@@ -307,6 +308,35 @@ TEST_F(FetcherTest, a_server_that_lost_its_blocks_is_passed_over) {
   fetcher_->add({.id = 1, .blocks = blocks_});
   ASSERT_TRUE(wait_for(1).status.ok());
   expect_all_there();
+}
+
+TEST_F(FetcherTest, a_server_that_gives_its_blocks_piece_by_piece_is_asked_again_until_all_are_there) {
+  start({"a", "b"});
+  servers_["a"]->at_most = 2;
+  fetcher_->add({.id = 1, .blocks = blocks_});
+  ASSERT_TRUE(wait_for(1).status.ok());
+  expect_all_there();
+  EXPECT_GE(servers_["a"]->grants, static_cast<int>(kBlocks / 2));
+  EXPECT_EQ(servers_["b"]->grants, 0) << "it had something new each time";
+}
+
+TEST_F(FetcherTest, a_server_that_has_nothing_ready_is_left_alone_for_a_while_and_others_are_asked) {
+  start({"a", "b"});
+  servers_["a"]->at_most = 0;
+  fetcher_->add({.id = 1, .blocks = blocks_});
+  ASSERT_TRUE(wait_for(1).status.ok());
+  expect_all_there();
+  EXPECT_GT(servers_["b"]->grants, 0);
+}
+
+TEST_F(FetcherTest, servers_that_never_have_anything_ready_are_not_asked_in_a_busy_loop) {
+  FetcherOptions options;
+  options.limits.stall_max = Duration::from_ms(1500);
+  start({"a", "b"}, {}, options);
+  servers_["a"]->at_most = servers_["b"]->at_most = 0;
+  fetcher_->add({.id = 1, .blocks = blocks_});
+  EXPECT_EQ(wait_for(1).status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_LE(servers_["a"]->grants + servers_["b"]->grants, 2 * 17);
 }
 
 TEST_F(FetcherTest, a_server_that_leaves_the_list_is_dropped_at_once) {

@@ -22,7 +22,7 @@ Instant at_ms(int64_t ms) { return Instant{} + Duration::from_ms(ms); }
 Extent hold(BlockTable& table, uint8_t n, uint32_t size = 4096) {
   const auto extent = table.reserve(size);
   EXPECT_TRUE(extent.has_value());
-  EXPECT_TRUE(table.hold({.id = id_of(n), .size_bytes = size}, *extent));
+  EXPECT_TRUE(table.hold({.id = id_of(n), .size_bytes = size}, *extent, {}));
   return *extent;
 }
 
@@ -42,7 +42,7 @@ TEST(BlockTableTest, a_block_held_twice_gives_the_second_room_back) {
   BlockTable table(64 * kKiB);
   hold(table, 1);
   const Extent second = *table.reserve(4096);
-  EXPECT_FALSE(table.hold({.id = id_of(1), .size_bytes = 4096}, second));
+  EXPECT_FALSE(table.hold({.id = id_of(1), .size_bytes = 4096}, second, {}));
   EXPECT_EQ(table.used_bytes(), 4 * kKiB);
 }
 
@@ -98,6 +98,59 @@ TEST(BlockTableTest, held_lists_blocks_in_the_order_of_their_ids_without_leaving
   EXPECT_EQ(held[1].id, id_of(3));
 }
 
+TEST(BlockTableTest, a_pinned_block_keeps_its_bytes_when_dropped_until_it_is_let_go) {
+  BlockTable table(4 * kKiB);
+  hold(table, 1);
+  table.pin(id_of(1));
+  table.drop(id_of(1), at_ms(10));
+  table.expire(at_ms(1'000'000));
+  EXPECT_FALSE(table.reserve(1).has_value());
+  EXPECT_EQ(table.next_expiry(), Instant::infinite_future());
+  table.unpin(id_of(1));
+  EXPECT_LE(table.next_expiry(), at_ms(1'000'000)) << "somebody must call expire()";
+  table.expire(at_ms(1'000'000));
+  EXPECT_TRUE(table.reserve(1).has_value());
+}
+
+TEST(BlockTableTest, a_pinned_block_that_is_revived_is_still_pinned) {
+  BlockTable table(4 * kKiB);
+  hold(table, 1);
+  table.pin(id_of(1));
+  table.drop(id_of(1), at_ms(0));
+  EXPECT_TRUE(table.revive(id_of(1)));
+  EXPECT_TRUE(table.cold(at_ms(10)).empty());
+  table.unpin(id_of(1));
+  EXPECT_EQ(table.cold(at_ms(10)).size(), 1u);
+}
+
+TEST(BlockTableTest, discarded_bytes_wait_for_their_grant_and_the_id_is_free_at_once) {
+  BlockTable table(8 * kKiB);
+  const Extent bad = hold(table, 1);
+  table.grant(id_of(1), at_ms(100));
+  table.discard(id_of(1), at_ms(10));
+  EXPECT_FALSE(table.revive(id_of(1)));
+  EXPECT_NE(hold(table, 1).offset_bytes, bad.offset_bytes);
+  EXPECT_EQ(table.next_expiry(), at_ms(100));
+  table.expire(at_ms(100));
+  EXPECT_EQ(table.used_bytes(), 4 * kKiB);
+}
+
+TEST(BlockTableTest, cold_blocks_are_those_without_a_live_grant_or_pin) {
+  BlockTable table(64 * kKiB);
+  for (const uint8_t n : {1, 2, 3, 4}) hold(table, n, 5000);
+  table.grant(id_of(2), at_ms(50));
+  table.grant(id_of(3), at_ms(5));
+  table.pin(id_of(4));
+  const auto cold = table.cold(at_ms(10));
+  ASSERT_EQ(cold.size(), 2u);
+  EXPECT_EQ(cold[0].id, id_of(1));
+  EXPECT_EQ(cold[1].id, id_of(3));
+  EXPECT_EQ(cold[1].granted_until, at_ms(5));
+  EXPECT_EQ(cold[1].size_bytes, 8 * kKiB);
+  EXPECT_EQ(table.next_grant_end(at_ms(10)), at_ms(50));
+  EXPECT_EQ(table.next_grant_end(at_ms(50)), Instant::infinite_future());
+}
+
 TEST(BlockTableProperty, no_byte_is_in_two_blocks_and_no_granted_byte_is_reused) {
   const bool holds = rc::check([](const std::vector<std::tuple<uint8_t, uint8_t, uint8_t, uint8_t>>& steps) {
     BlockTable table(24 * kKiB);
@@ -127,7 +180,7 @@ TEST(BlockTableProperty, no_byte_is_in_two_blocks_and_no_granted_byte_is_reused)
           for (const auto& [other, where] : place) {
             RC_ASSERT(extent->end_bytes() <= where.first || where.first + where.second <= extent->offset_bytes);
           }
-          RC_ASSERT(table.hold({.id = id, .size_bytes = bytes}, *extent));
+          RC_ASSERT(table.hold({.id = id, .size_bytes = bytes}, *extent, {}));
           place[id] = {extent->offset_bytes, extent->size_bytes};
           break;
         }

@@ -73,13 +73,14 @@ class Pool : public SlabServer {
     placed_ += round_up(bytes.size(), kBlockAlignBytes);
     return {id, static_cast<uint32_t>(bytes.size())};
   }
-  ReadableServer readable() {
-    return {info(), [this](const std::vector<Digest>& ids) -> absl::StatusOr<Grant> {
+  // Gives at most so many blocks a grant, as one does that reads them back from its disk.
+  ReadableServer readable(size_t at_most = SIZE_MAX) {
+    return {info(), [this, at_most](const std::vector<Digest>& ids) -> absl::StatusOr<Grant> {
               const fabric::RegionKey key = readable_->key();
               Grant grant{.region_key = key.key, .region_base = key.base, .duration = kPatience};
               for (const Digest& id : ids) {
-                if (grants_.contains(id)) grant.blocks.push_back(grants_[id]);
-                else grant.missing.push_back(id);
+                if (!grants_.contains(id)) grant.missing.push_back(id);
+                else if (grant.blocks.size() < at_most) grant.blocks.push_back(grants_[id]);
               }
               return grant;
             }};
@@ -176,6 +177,24 @@ TEST(ObjectReader, an_object_is_its_blocks_in_order_from_whoever_has_them) {
   const auto bytes = read_object(*transport, servers, blocks, kPatience);
   ASSERT_TRUE(bytes.ok()) << bytes.status();
   EXPECT_EQ(*bytes, a + b + c);
+}
+
+TEST(ObjectReader, a_server_that_gives_its_blocks_piece_by_piece_is_asked_again) {
+  Pool slow(64 * kMiB), other(kMiB);
+  std::vector<BlockRef> blocks;
+  std::string all;
+  for (const char name : std::string("abcdefg")) {
+    const std::string bytes(name == 'b' ? 100 : 3 * kMiB, name);
+    blocks.push_back((name == 'b' ? other : slow).place(bytes, sha256(as_bytes(bytes))));
+    all += bytes;
+  }
+  const auto transport = loopback();
+  const std::vector<ReadableServer> servers = {slow.readable(1), other.readable()};
+  const auto bytes = read_object(*transport, servers, blocks, kPatience);
+  ASSERT_TRUE(bytes.ok()) << bytes.status();
+  EXPECT_TRUE(*bytes == all);
+  const std::vector<ReadableServer> never = {slow.readable(0)};
+  EXPECT_EQ(read_object(*transport, never, blocks, kPatience).status().code(), absl::StatusCode::kUnavailable);
 }
 
 TEST(ObjectReader, bytes_that_do_not_match_are_taken_from_another_server_or_not_at_all) {

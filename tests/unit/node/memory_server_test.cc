@@ -1,136 +1,20 @@
 // Goal: a memory server grants only what it holds, never reuses granted bytes, keeps a slab's blocks all or nothing, and answers
 // every call exactly once.
-// Method: a script of events against the state machine, with a world that registers, copies and hashes at once; then a RapidCheck random
-// walk that checks the invariants after every step.
+// Method: a script of events against the state machine, with a world that registers, copies and hashes at once.
 #include "node/memory_server.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <rapidcheck.h>
 
 #include "base/units.h"
+#include "node/memory_server_world.h"
 
 namespace cenote::node {
 namespace {
 
 using absl::StatusCode;
 using testing::HasSubstr;
-
-Digest id_of(uint32_t n) {
-  Digest id;
-  std::memcpy(id.bytes.data(), &n, sizeof n);
-  id.bytes[31] = 1;
-  return id;
-}
-
-// The world of one server: registers and unregisters slabs at once, and copies "bytes" that are right unless named in `spoiled`.
-class World {
- public:
-  explicit World(MemoryServerOptions options = defaults()) : server(options) {}
-
-  static MemoryServerOptions defaults() {
-    return {.name = "memory-0", .incarnation = 7, .block_area_bytes = 8 * kMiB, .slab_area_bytes = 8 * kMiB, .read_key = 11, .slab_bytes_max = 4 * kMiB,
-            .slabs_max = 3, .grant_duration = Duration::from_ms(1000), .slab_duration = Duration::from_ms(5000)};
-  }
-
-  // Feeds `event` and whatever the world answers, until nothing is left to do.
-  void feed(MemoryServerEvent event) {
-    std::vector<MemoryServerEvent> events{std::move(event)};
-    while (!events.empty()) {
-      std::vector<MemoryServerAction> actions;
-      server.step(now, events, actions);
-      events.clear();
-      for (const MemoryServerAction& action : actions) {
-        std::visit([&](const auto& a) { perform(a, events); }, action);
-      }
-    }
-  }
-  void wait(Duration duration) {
-    now = now + duration;
-    std::vector<MemoryServerAction> actions;
-    std::vector<MemoryServerEvent> events;
-    server.step(now, {}, actions);
-    for (const MemoryServerAction& action : actions) std::visit([&](const auto& a) { perform(a, events); }, action);
-    for (MemoryServerEvent& event : events) feed(std::move(event));
-  }
-
-  absl::StatusOr<SlabInfo> open(uint64_t size_bytes) {
-    const CallId call = next_call++;
-    feed(SlabAsked{call, size_bytes, "writer"});
-    return slab_replies.at(call);
-  }
-  absl::StatusOr<SealResult> seal(uint64_t slab, std::vector<SealRange> ranges, Incarnation incarnation = 7) {
-    const CallId call = next_call++;
-    feed(SealAsked{call, slab, incarnation, std::move(ranges)});
-    return seal_replies.at(call);
-  }
-  // One slab with these blocks of `size` bytes, sealed.
-  absl::StatusOr<SealResult> write(std::vector<uint32_t> blocks, uint32_t size = 4096) {
-    const auto slab = open(round_up(size, 4096) * blocks.size());
-    if (!slab.ok()) return slab.status();
-    std::vector<SealRange> ranges;
-    for (const uint32_t block : blocks) ranges.push_back({.offset_bytes = ranges.size() * round_up(size, 4096), .block = {id_of(block), size}});
-    return seal(slab->slab, ranges);
-  }
-  absl::StatusOr<Grant> grant(std::vector<uint32_t> blocks) {
-    const CallId call = next_call++;
-    GrantAsked ask{.call = call};
-    for (const uint32_t block : blocks) ask.ids.push_back(id_of(block));
-    feed(ask);
-    return grant_replies.at(call);
-  }
-  absl::Status abandon(uint64_t slab) {
-    const CallId call = next_call++;
-    feed(AbandonAsked{call, slab, 7});
-    return abandon_replies.at(call);
-  }
-  MemberReport report(bool whole) {
-    MemberReport report;
-    server.fill_report(whole, report);
-    return report;
-  }
-
-  MemoryServer server;
-  Instant now;
-  CallId next_call = 1;
-  std::set<uint64_t> registered;
-  std::set<Digest> spoiled;
-  std::vector<CopyAndHash> held_back;      // Copies not answered, if `hold_copies`.
-  bool hold_copies = false;
-  absl::Status registering;
-  std::map<CallId, absl::StatusOr<Grant>> grant_replies;
-  std::map<CallId, absl::StatusOr<SlabInfo>> slab_replies;
-  std::map<CallId, absl::StatusOr<SealResult>> seal_replies;
-  std::map<CallId, absl::Status> abandon_replies;
-
- private:
-  void perform(const GrantReply& a, std::vector<MemoryServerEvent>&) { EXPECT_TRUE(grant_replies.emplace(a.call, a.grant).second); }
-  void perform(const SlabReply& a, std::vector<MemoryServerEvent>&) { EXPECT_TRUE(slab_replies.emplace(a.call, a.slab).second); }
-  void perform(const SealReply& a, std::vector<MemoryServerEvent>&) { EXPECT_TRUE(seal_replies.emplace(a.call, a.result).second); }
-  void perform(const AbandonReply& a, std::vector<MemoryServerEvent>&) { EXPECT_TRUE(abandon_replies.emplace(a.call, a.status).second); }
-  void perform(const RegisterSlab& a, std::vector<MemoryServerEvent>& events) {
-    if (registering.ok()) {
-      EXPECT_TRUE(registered.insert(a.slab).second);
-    }
-    events.push_back(SlabRegistered{a.slab, registering, 100 + a.slab, 0});
-  }
-  void perform(const UnregisterSlab& a, std::vector<MemoryServerEvent>& events) {
-    EXPECT_EQ(registered.erase(a.slab), 1u);
-    events.push_back(SlabUnregistered{a.slab});
-  }
-  void perform(const CopyAndHash& a, std::vector<MemoryServerEvent>& events) {
-    EXPECT_FALSE(registered.contains(a.slab)) << "copied while the writer could still write";
-    if (hold_copies) {
-      held_back.push_back(a);
-      return;
-    }
-    absl::Status status;
-    for (const CopyRange& range : a.ranges) {
-      if (spoiled.contains(range.block.id)) status = absl::DataLossError("block " + range.block.id.short_hex());
-    }
-    events.push_back(SealVerified{a.slab, status});
-  }
-};
+using World = MemoryWorld;
 
 TEST(MemoryServerTest, sealed_blocks_can_be_granted_and_missing_ones_are_listed) {
   World world;
@@ -324,67 +208,6 @@ TEST(MemoryServerTest, an_arena_is_parted_so_that_a_block_always_fits_a_slab) {
   EXPECT_EQ(part_arena(2 * kGiB, 64 * kMiB, 32).slab_area_bytes, 256 * kMiB);
   EXPECT_EQ(part_arena(64 * kGiB, 64 * kMiB, 32).slab_area_bytes, 2 * kGiB);
   EXPECT_EQ(part_arena(16ull << 40, 16 * kGiB, 65536).slab_area_bytes, 2ull << 40);
-}
-
-TEST(MemoryServerProperty, random_walks_never_reuse_granted_bytes_and_answer_every_call_once) {
-  const bool holds = rc::check([](const std::vector<std::tuple<uint8_t, uint8_t, uint8_t>>& steps) {
-    World world;
-    std::vector<std::pair<memory::Extent, Instant>> granted;
-    std::vector<uint64_t> open;
-    for (const auto& [kind, a, b] : steps) {
-      switch (kind % 7) {
-        case 0:
-          if (const auto slab = world.open((1 + a % 4) * kMiB); slab.ok()) open.push_back(slab->slab);
-          break;
-        case 1: {
-          if (open.empty()) break;
-          world.hold_copies = b % 2 == 0;
-          const uint64_t slab = open[b % open.size()];
-          std::erase(open, slab);
-          world.spoiled = b % 5 == 0 ? std::set<Digest>{id_of(a % 9)} : std::set<Digest>{};
-          world.feed(SealAsked{world.next_call++, slab, 7, {{0, {id_of(a % 9), 700 * 1024}}, {kMiB / 4, {id_of(b % 9), 700 * 1024}}}});
-          break;
-        }
-        case 2:
-          while (!world.held_back.empty()) {
-            const CopyAndHash copy = world.held_back.back();
-            world.held_back.pop_back();
-            for (const CopyRange& range : copy.ranges) {
-              for (const auto& [bytes, until] : granted) {
-                RC_ASSERT(until < world.now || range.target_offset_bytes + range.block.size_bytes <= bytes.offset_bytes ||
-                          bytes.end_bytes() <= range.target_offset_bytes);
-              }
-            }
-            world.feed(SealVerified{copy.slab, absl::OkStatus()});
-          }
-          break;
-        case 3: {
-          const auto grant = world.grant({a % 9u, b % 9u});
-          RC_ASSERT(grant.ok());
-          for (const BlockGrant& block : grant->blocks) {
-            granted.push_back({{block.offset_bytes, block.size_bytes}, world.now + grant->duration});
-          }
-          break;
-        }
-        case 4: world.feed(BlocksDropped{{id_of(a % 9)}}); break;
-        case 5: world.wait(Duration::from_ms(a * 4)); break;
-        case 6:
-          if (!open.empty()) {
-            (void)world.abandon(open.back());
-            open.pop_back();
-          }
-      }
-      RC_ASSERT(world.server.next_deadline() > world.now);
-    }
-    for (const CopyAndHash& copy : world.held_back) world.feed(SealVerified{copy.slab, absl::OkStatus()});
-    world.feed(BlocksDropped{[] { std::vector<Digest> all; for (uint32_t n = 0; n < 9; ++n) all.push_back(id_of(n)); return all; }()});
-    world.wait(Duration::from_ms(10'000));
-    RC_ASSERT(world.server.blocks().used_bytes() == 0u);
-    RC_ASSERT(world.registered.empty());
-    const size_t replies = world.grant_replies.size() + world.slab_replies.size() + world.seal_replies.size() + world.abandon_replies.size();
-    RC_ASSERT(replies == world.next_call - 1);
-  });
-  EXPECT_TRUE(holds);
 }
 
 }  // namespace

@@ -19,6 +19,36 @@ TEST(ChooseVictims, the_oldest_leave_first_and_no_more_than_needed) {
   EXPECT_FALSE(choose_victims(candidates, 31));
 }
 
+TEST(ChooseCold, the_longest_ungranted_leave_first_and_of_those_the_largest) {
+  const std::vector<ColdBlock> blocks = {{.size_bytes = 4, .granted_until = {30}},
+                                         {.size_bytes = 4, .granted_until = {10}},
+                                         {.size_bytes = 8, .granted_until = {10}},
+                                         {.size_bytes = 8, .granted_until = {10}},
+                                         {.size_bytes = 1, .granted_until = {0}}};
+  EXPECT_EQ(choose_cold(blocks, 1), (std::vector<size_t>{4}));
+  EXPECT_EQ(choose_cold(blocks, 10), (std::vector<size_t>{4, 2, 3}));
+  EXPECT_EQ(choose_cold(blocks, 25), (std::vector<size_t>{4, 2, 3, 1, 0}));
+  EXPECT_EQ(choose_cold(blocks, 1000).size(), 5u) << "all there are, if they are not enough";
+  EXPECT_TRUE(choose_cold(blocks, 0).empty());
+}
+
+RC_GTEST_PROP(ChooseColdProperties, they_are_in_order_enough_and_none_to_spare, ()) {
+  const auto blocks = *rc::gen::container<std::vector<ColdBlock>>(rc::gen::build<ColdBlock>(
+      rc::gen::set(&ColdBlock::size_bytes, rc::gen::inRange<uint64_t>(1, 100)),
+      rc::gen::set(&ColdBlock::granted_until, rc::gen::map(rc::gen::inRange<int64_t>(0, 20), [](int64_t t) { return Instant{t}; }))));
+  const uint64_t needed = *rc::gen::inRange<uint64_t>(0, 600);
+  const auto victims = choose_cold(blocks, needed);
+  uint64_t freed = 0, all = 0;
+  for (const ColdBlock& block : blocks) all += block.size_bytes;
+  for (size_t i = 0; i < victims.size(); ++i) {
+    RC_ASSERT(freed < needed);
+    freed += blocks[victims[i]].size_bytes;
+    if (i > 0) RC_ASSERT(blocks[victims[i - 1]].granted_until <= blocks[victims[i]].granted_until);
+  }
+  RC_ASSERT(freed >= std::min(needed, all));
+  RC_ASSERT(std::set<size_t>(victims.begin(), victims.end()).size() == victims.size());
+}
+
 TEST(CheckFits, a_model_larger_than_the_cache_is_refused_with_both_sizes_and_the_remedy) {
   EXPECT_TRUE(check_fits(5, 5).ok());
   const absl::Status status = check_fits(3ull << 30, 2ull << 30);

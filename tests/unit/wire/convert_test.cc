@@ -39,7 +39,7 @@ void check_round_trip(const std::string& name, Message message) {
 TEST(Convert, every_record_survives_and_keeps_its_bytes) {
   check_round_trip<v1::RevisionRecord>("revision_record", sample_record());
   check_round_trip<v1::MemoryServerInfo>("memory_server_info", sample_server("memory-0"));
-  check_round_trip<v1::GrantRequest>("grant_request", GrantAsk{.ids = {sample_digest(1), sample_digest(2)}, .holder = "agent-0"});
+  check_round_trip<v1::GrantRequest>("grant_request", GrantAsk{.ids = {sample_digest(1), sample_digest(2)}, .holder = "agent-0", .wait = Duration::from_ms(5)});
   check_round_trip<v1::GrantReply>("grant_reply", sample_grant());
   check_round_trip<v1::OpenSlabRequest>("open_slab_request", SlabAsk{.size_bytes = 1 << 22, .writer = "deploy 3"});
   check_round_trip<v1::OpenSlabReply>("open_slab_reply", sample_slab());

@@ -68,7 +68,7 @@ void Agent::on(AssignmentCame& event) {
   // What was acquired a moment too early.
   for (auto unknown = unknown_.begin(); unknown != unknown_.end();) {
     const auto found = revisions_.find(unknown->first);
-    if (found == revisions_.end()) {
+    if (found == revisions_.end() || !found->second.deployed) {  // One that is only on its way out is not fetched again.
       ++unknown;
       continue;
     }

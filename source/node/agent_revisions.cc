@@ -334,7 +334,10 @@ void Agent::expire() {
                                                   options_.acquire_timeout.us() / 1'000'000, " s; raise agent.cache_capacity")),
              true);
     }
-    if (revision.retry_at && now_ >= *revision.retry_at) advance(revision);
+    if (revision.retry_at && now_ >= *revision.retry_at) {
+      revision.retry_at.reset();  // What holds it up now goes on by an event: asking again at once would spin.
+      advance(revision);
+    }
   }
 }
 

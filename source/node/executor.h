@@ -16,7 +16,7 @@
 //
 // Revisions. Opened for requests (urgent) or because the controller assigned them (then warmed up while nothing waits, and reported
 // ready after that). Where room is short, the least recently used idle one that is not assigned is closed, for a request also
-// one that is. Weights that cannot be had close the revision; its requests end with kUnavailable, so that routers try elsewhere.
+// one that is; until it has room enough nothing is prefetched. Weights that cannot be had close the revision; its requests end with kUnavailable, so that routers try elsewhere.
 #pragma once
 
 #include <cstdint>
@@ -157,6 +157,7 @@ class Executor {
   };
   std::map<Digest, Failure> failed_;
   std::set<Digest> waits_for_room_;               // Opening failed for want of room; tried again when a revision has closed.
+  std::set<Digest> short_of_room_;                // Requests wait for these, and room is being made: nothing is prefetched into it.
   bool computing_ = false;
   std::optional<Digest> computing_revision_;
   std::optional<RequestId> running_;              // None while it warms up.

@@ -126,6 +126,7 @@ void Executor::handle(Instant now, RequestArrived& event, Actions& actions) {
 bool Executor::attach(Instant, SessionId session, InferRequest& message, Requests::iterator request, Actions& actions) {
   Request& r = request->second;
   if (r.phase == Phase::kReserved) return false;
+  r.cancelled = false;  // By a router that lost its caller: he is here again.
   if (message.by_ticket) {
     r.caller = session;  // The holder stays who reserved the slot.
     return true;

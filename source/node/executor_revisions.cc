@@ -10,9 +10,10 @@ using namespace executor;
 
 namespace {
 
-// The weights could not be had now; another time, or elsewhere, they may.
+// The weights could not be had now; another time, or elsewhere, they may. kNotFound is an agent's that has not heard of the revision: its
+// controller may be out of its reach, or the router ahead of it. Whether a model exists is the router's to say.
 bool weights_lost(const absl::Status& status) {
-  return absl::IsUnavailable(status) || absl::IsDataLoss(status) || absl::IsDeadlineExceeded(status);
+  return absl::IsUnavailable(status) || absl::IsDataLoss(status) || absl::IsDeadlineExceeded(status) || absl::IsNotFound(status);
 }
 
 }  // namespace
@@ -45,12 +46,14 @@ void Executor::handle(Instant now, RevisionOpened& event, Actions& actions) {
     if (event.status.code() == absl::StatusCode::kCancelled) return;  // A prefetch called off; whoever waits with a request opens it anew.
     if (event.status.code() == absl::StatusCode::kResourceExhausted) {
       waits_for_room_.insert(event.revision);
+      if (urgent) short_of_room_.insert(event.revision);
       if (make_room(event.revision, urgent, actions)) return;
       waits_for_room_.erase(event.revision);
     }
     return note_failure(now, event.revision, event.status, actions);
   }
   failed_.erase(event.revision);
+  short_of_room_.erase(event.revision);
   revision.hold = Hold::kOpen;
   revision.all_cached = event.all_cached;
   revision.used = steps_;
@@ -169,7 +172,9 @@ void Executor::open_wanted(Instant now, Actions& actions) {
     const Digest& revision = requests_.at(id).revision;
     if (!waits_for_room_.contains(revision)) open(revision, true);
   }
-  if (draining_) return;
+  std::erase_if(short_of_room_, [this](const Digest& revision) { return idle(revision); });  // Nobody waits for it any more.
+  // What was closed for a request would come back at once, and the request would never find room enough.
+  if (draining_ || !short_of_room_.empty()) return;
   for (const Digest& revision : prefetch_) {
     if (!failed_.contains(revision) && !waits_for_room_.contains(revision)) open(revision, false);
   }

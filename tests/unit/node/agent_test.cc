@@ -258,6 +258,46 @@ TEST(Agent, a_failed_fetch_is_tried_again_with_back_off_and_given_up) {
   EXPECT_TRUE(w.take<Acquired>(7).at(0).status.ok());
 }
 
+TEST(Agent, a_revision_on_its_way_out_is_not_fetched_for_who_asks_for_it_since) {
+  World w;
+  w.assign({model(1, 0, 3), model(2, 10, 3)});
+  w.attach(7, 0);
+  w.attach(8, 1);
+  w.acquire(7, 1, 1);
+  w.settle();
+  w.assign({model(2, 10, 3)});    // Removed; its holder has not let go.
+  w.acquire(8, 1, 1);
+  w.assign({model(2, 10, 3)});
+  w.release(7, 1);
+  w.settle();
+  EXPECT_EQ(w.agent.counts().cache_used_bytes, 0u);
+  w.step({ExecutorSaid{8, ExecutorReport{.name = "a/host:1"}}});
+  w.pass(Duration::from_seconds(2));
+  EXPECT_EQ(w.take<Acquired>(8).at(0).status.code(), absl::StatusCode::kNotFound);
+}
+
+TEST(Agent, a_retry_that_an_eviction_holds_up_asks_for_no_step_until_its_holder_lets_go) {
+  World w;
+  w.assign({model(1, 0, 3)});
+  w.attach(7, 0);
+  w.acquire(7, 1, 1);
+  for (int i = 0; i < 10 && w.take<Acquired>(7).empty(); ++i) {  // Held once its manifest is there.
+    if (!w.jobs.empty()) w.end_job(w.jobs.begin()->first);
+    for (const CheckManifest& check : std::exchange(w.checks, {})) {
+      std::vector<BlockEntry> blocks;
+      for (const BlockRef& ref : w.models[check.revision].blocks) blocks.push_back({.ref = ref, .chunk_sums = {1, 2, 3, 4}});
+      w.step({ManifestChecked{check.revision, blocks}});
+    }
+  }
+  ASSERT_FALSE(w.jobs.empty());
+  w.end_job(w.jobs.begin()->first, absl::UnavailableError("nobody holds it"));
+  w.assign({model(1, 0, 3)}, {digest_of(1)});
+  w.pass(Duration::from_seconds(1));
+  EXPECT_GT(w.agent.next_step(w.now), w.now);
+  w.release(7, 1);
+  EXPECT_EQ(w.agent.counts().cache_used_bytes, 0u);
+}
+
 TEST(Agent, corrupt_everywhere_is_told_to_the_holders_without_another_try) {
   World w;
   w.assign({model(1, 0, 3)});

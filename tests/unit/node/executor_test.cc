@@ -153,6 +153,18 @@ TEST_F(ExecutorTest, a_duplicate_of_a_running_id_runs_once_and_answers_the_newes
   EXPECT_EQ(of<SendReply>(actions)[0].session, 2u);
 }
 
+TEST_F(ExecutorTest, a_running_request_that_was_cancelled_and_is_asked_for_again_is_answered) {
+  open();
+  step({SessionOpened{2}});
+  step({request(1)});
+  step({CancelArrived{1, id(1)}});  // Its router lost the caller, who has gone to another one.
+  step({request(1, 1, 2)});
+  const auto replies = of<SendReply>(step({ended(1)}));
+  ASSERT_EQ(replies.size(), 1u);
+  EXPECT_EQ(replies[0].session, 2u);
+  EXPECT_TRUE(replies[0].reply.status.ok()) << replies[0].reply.status;
+}
+
 TEST_F(ExecutorTest, a_finished_id_is_answered_from_memory_if_small_and_run_again_if_large) {
   open();
   step({request(1)});
@@ -283,6 +295,33 @@ TEST_F(ExecutorTest, without_any_room_a_request_is_refused_so_that_it_is_tried_e
   const auto replies = of<SendReply>(step({RevisionOpened{digest(1), absl::ResourceExhaustedError("0 B free")}}));
   ASSERT_EQ(replies.size(), 1u);
   EXPECT_EQ(replies[0].reply.status.code(), absl::StatusCode::kResourceExhausted);
+}
+
+TEST_F(ExecutorTest, room_made_for_a_request_is_not_taken_by_what_was_closed_for_it) {
+  open(1);
+  step({PrefetchChanged{{digest(1), digest(3)}}});
+  step({RevisionOpened{digest(3), absl::OkStatus(), true}});
+  step({request(2, 2)});
+  const auto first = of<CloseRevision>(step({RevisionOpened{digest(2), absl::ResourceExhaustedError("1 B free")}}));
+  ASSERT_EQ(first.size(), 1u);
+  auto opens = of<OpenRevision>(step({RevisionClosed{first[0].revision}}));
+  ASSERT_EQ(opens.size(), 1u);  // Not the one that was closed, though it is assigned.
+  EXPECT_EQ(opens[0].revision, digest(2));
+  const auto second = of<CloseRevision>(step({RevisionOpened{digest(2), absl::ResourceExhaustedError("2 B free")}}));
+  ASSERT_EQ(second.size(), 1u);
+  EXPECT_NE(second[0].revision, first[0].revision);
+  step({RevisionClosed{second[0].revision}});
+  opens = of<OpenRevision>(step({RevisionOpened{digest(2), absl::OkStatus(), true}}));
+  EXPECT_EQ(opens.size(), 2u);  // Now what is assigned comes back, if it fits.
+}
+
+TEST_F(ExecutorTest, a_revision_that_its_agent_does_not_know_is_asked_for_elsewhere_and_again) {
+  step({PrefetchChanged{{digest(1)}}});
+  step({request(1)});
+  const auto actions = step({RevisionOpened{digest(1), absl::NotFoundError("not among those deployed for this host")}});
+  ASSERT_EQ(of<SendReply>(actions).size(), 1u);
+  EXPECT_EQ(of<SendReply>(actions)[0].reply.status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(of<OpenRevision>(pass(Executor::kReopenAfter)).size(), 1u);
 }
 
 TEST_F(ExecutorTest, a_revision_that_can_never_fit_closes_no_other) {

@@ -11,7 +11,7 @@
 
 #include "base/log.h"
 #include "base/status.h"
-#include "bin/acquires.h"
+#include "node/acquires.h"
 #include "bin/mailbox.h"
 #include "bin/process_usage.h"
 #include "bin/role_executor_device.h"

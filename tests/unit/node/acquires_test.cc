@@ -1,5 +1,5 @@
 // Goal: whatever order an agent's answers come in, an executor maps a revision from valid extents only and leaves nothing pinned.
-#include "bin/acquires.h"
+#include "node/acquires.h"
 
 #include <gtest/gtest.h>
 

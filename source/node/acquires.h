@@ -1,4 +1,4 @@
-// bin/acquires.h - what an executor has asked its agent for, and what becomes of each answer. The agent counts every Acquired that it sends as
+// node/acquires.h - what an executor has asked its agent for, and what becomes of each answer. The agent counts every Acquired that it sends as
 // held until ReleaseRevision, so none may be dropped in silence: it would stay pinned. One thread.
 #pragma once
 

@@ -1,21 +1,52 @@
 #include "wire/credentials.h"
 
 #include <openssl/bio.h>
+#include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <vector>
 
 #include "base/status.h"
+#include "grpc/grpc.h"
 #include "grpcpp/security/auth_context.h"
+#include "grpcpp/security/tls_certificate_provider.h"
+#include "grpcpp/security/tls_credentials_options.h"
+#include "wire/caller.h"
+#include "wire/gate.h"
 
 namespace cenote::wire {
+
+// gRPC's own watcher: reads the files each second and gives what changed to connections made from then on.
+class WatchedFiles {
+ public:
+  WatchedFiles(const std::string& key, const std::string& certificate, const std::string& authority) {
+    ::grpc_init();
+    provider_ = std::make_shared<grpc::experimental::FileWatcherCertificateProvider>(key, certificate, authority, kReadIntervalS);
+  }
+  ~WatchedFiles() {
+    provider_.reset();
+    ::grpc_shutdown();
+  }
+  WatchedFiles(const WatchedFiles&) = delete;
+  WatchedFiles& operator=(const WatchedFiles&) = delete;
+
+  const std::shared_ptr<grpc::experimental::CertificateProviderInterface>& provider() const { return provider_; }
+
+ private:
+  static constexpr unsigned kReadIntervalS = 1;
+  std::shared_ptr<grpc::experimental::CertificateProviderInterface> provider_;
+};
+
 namespace {
 
 constexpr size_t kPemBytesMax = 1 << 20;
-constexpr char kRemedy[] = "; run `cenote up` to make the cluster's certificates, or copy them from a machine of the cluster";
+constexpr size_t kAuthoritiesMax = 16;
+constexpr char kRemedy[] = "; on the cluster's own machine `cenote up` and `cenote certificates rotate` make them anew, anybody else asks its operator "
+                           "for a new bundle (`cenote certificates issue`)";
 
 absl::Status refuse(const std::string& path, std::string_view what) {
   return absl::UnauthenticatedError(str_cat(path, ": ", what, kRemedy));
@@ -50,17 +81,40 @@ std::string print_time(const ASN1_TIME* time) {
   return std::string(data, length);
 }
 
-// The first certificate of the file, valid now.
-absl::StatusOr<Owned<X509>> read_certificate(const std::string& path, const std::string& pem) {
-  Owned<X509> certificate(PEM_read_bio_X509(text_bio(pem).get(), nullptr, nullptr, nullptr));
-  if (certificate == nullptr) return refuse(path, "holds no PEM certificate");
-  if (X509_cmp_current_time(X509_get0_notAfter(certificate.get())) < 0) {
-    return refuse(path, str_cat("expired ", print_time(X509_get0_notAfter(certificate.get()))));
+absl::Status check_valid_now(const std::string& path, const X509* certificate) {
+  if (X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0) {
+    return refuse(path, str_cat("expired ", print_time(X509_get0_notAfter(certificate))));
   }
-  if (X509_cmp_current_time(X509_get0_notBefore(certificate.get())) > 0) {
-    return refuse(path, str_cat("is not valid before ", print_time(X509_get0_notBefore(certificate.get()))));
+  if (X509_cmp_current_time(X509_get0_notBefore(certificate)) > 0) {
+    return refuse(path, str_cat("is not valid before ", print_time(X509_get0_notBefore(certificate))));
   }
-  return certificate;
+  return absl::OkStatus();
+}
+
+// The first `most` certificates of the file.
+absl::StatusOr<std::vector<Owned<X509>>> read_certificates(const std::string& path, const std::string& pem, size_t most) {
+  const Owned<BIO> bio = text_bio(pem);
+  std::vector<Owned<X509>> found;
+  while (found.size() < most) {
+    Owned<X509> certificate(PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr));
+    if (certificate == nullptr) break;
+    found.push_back(std::move(certificate));
+  }
+  ERR_clear_error();  // The end of the file is one.
+  if (found.empty()) return refuse(path, "holds no PEM certificate");
+  return found;
+}
+
+// By one of the authorities that are valid now.
+absl::Status check_signed(const std::string& path, X509* certificate, const std::string& authority_path, const std::vector<Owned<X509>>& authorities) {
+  absl::Status why = refuse(path, "is not signed by " + authority_path);
+  for (const Owned<X509>& authority : authorities) {
+    if (X509_verify(certificate, X509_get0_pubkey(authority.get())) != 1) continue;
+    why = check_valid_now(authority_path, authority.get());
+    if (why.ok()) break;
+  }
+  ERR_clear_error();
+  return why;
 }
 
 absl::StatusOr<Identity> load_identity(const std::string& directory, const std::string& name) {
@@ -71,15 +125,25 @@ absl::StatusOr<Identity> load_identity(const std::string& directory, const std::
   CENOTE_ASSIGN_OR_RETURN(identity.authority, read_pem(authority_path));
   CENOTE_ASSIGN_OR_RETURN(identity.certificate, read_pem(certificate_path));
   CENOTE_ASSIGN_OR_RETURN(identity.key, read_pem(key_path));
-  CENOTE_ASSIGN_OR_RETURN(const Owned<X509> authority, read_certificate(authority_path, identity.authority));
-  CENOTE_ASSIGN_OR_RETURN(const Owned<X509> certificate, read_certificate(certificate_path, identity.certificate));
+  CENOTE_ASSIGN_OR_RETURN(const auto authorities, read_certificates(authority_path, identity.authority, kAuthoritiesMax));
+  CENOTE_ASSIGN_OR_RETURN(const auto own, read_certificates(certificate_path, identity.certificate, 1));
+  X509* certificate = own.front().get();
+  CENOTE_RETURN_IF_ERROR(check_valid_now(certificate_path, certificate));
   const Owned<EVP_PKEY> key(PEM_read_bio_PrivateKey(text_bio(identity.key).get(), nullptr, nullptr, nullptr));
   if (key == nullptr) return refuse(key_path, "holds no PEM private key without passphrase");
-  if (X509_check_private_key(certificate.get(), key.get()) != 1) return refuse(key_path, "does not belong to " + certificate_path);
-  if (X509_verify(certificate.get(), X509_get0_pubkey(authority.get())) != 1) {
-    return refuse(certificate_path, "is not signed by " + authority_path);
-  }
+  if (X509_check_private_key(certificate, key.get()) != 1) return refuse(key_path, "does not belong to " + certificate_path);
+  CENOTE_RETURN_IF_ERROR(check_signed(certificate_path, certificate, authority_path, authorities));
+  if (const absl::StatusOr<Caller> self = read_caller(identity.certificate); self.ok()) identity.cluster = self->cluster;
+  identity.watched = std::make_shared<WatchedFiles>(key_path, certificate_path, authority_path);
+  identity.revoked = std::make_shared<RevokedCertificates>(directory + "/revoked.txt");
   return identity;
+}
+
+std::shared_ptr<grpc::experimental::CertificateProviderInterface> provider_of(const Identity& identity) {
+  if (identity.watched != nullptr) return identity.watched->provider();
+  std::vector<grpc::experimental::IdentityKeyCertPair> pairs;
+  if (!identity.certificate.empty()) pairs.push_back({identity.key, identity.certificate});
+  return std::make_shared<grpc::experimental::StaticDataCertificateProvider>(identity.authority, pairs);
 }
 
 }  // namespace
@@ -88,33 +152,32 @@ absl::StatusOr<Identity> load_node_identity(const std::string& directory) { retu
 absl::StatusOr<Identity> load_client_identity(const std::string& directory) { return load_identity(directory, "client"); }
 
 std::shared_ptr<grpc::ServerCredentials> server_credentials(const Identity& identity) {
-  grpc::SslServerCredentialsOptions options(GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
-  options.pem_root_certs = identity.authority;
-  options.pem_key_cert_pairs.push_back({identity.key, identity.certificate});
-  return grpc::SslServerCredentials(options);
+  grpc::experimental::TlsServerCredentialsOptions options(provider_of(identity));
+  options.watch_root_certs();
+  options.watch_identity_key_cert_pairs();
+  options.set_cert_request_type(GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
+  std::shared_ptr<grpc::ServerCredentials> credentials = grpc::experimental::TlsServerCredentials(options);
+  const auto revoked = identity.revoked != nullptr ? identity.revoked : std::make_shared<RevokedCertificates>("");
+  credentials->SetAuthMetadataProcessor(make_gate(identity.cluster, revoked));
+  return credentials;
 }
 
 std::shared_ptr<grpc::ChannelCredentials> channel_credentials(const Identity& identity) {
-  grpc::SslCredentialsOptions options;
-  options.pem_root_certs = identity.authority;
-  options.pem_private_key = identity.key;
-  options.pem_cert_chain = identity.certificate;
-  return grpc::SslCredentials(options);
+  grpc::experimental::TlsChannelCredentialsOptions options;
+  options.set_certificate_provider(provider_of(identity));
+  options.watch_root_certs();
+  if (!identity.certificate.empty()) options.watch_identity_key_cert_pairs();
+  return grpc::experimental::TlsCredentials(options);
 }
 
 std::shared_ptr<grpc::ServerCredentials> unix_server_credentials() { return grpc::experimental::LocalServerCredentials(UDS); }
 std::shared_ptr<grpc::ChannelCredentials> unix_channel_credentials() { return grpc::experimental::LocalCredentials(UDS); }
 
 absl::Status require_node(const grpc::ServerContextBase& context, const char* action) {
-  const std::shared_ptr<const grpc::AuthContext> auth = context.auth_context();
-  for (const grpc::string_ref& type : auth->FindPropertyValues("transport_security_type")) {
-    if (type == "local") return absl::OkStatus();
-  }
-  for (const grpc::string_ref& name : auth->FindPropertyValues("x509_subject_alternative_name")) {
-    if (name == kNodeName) return absl::OkStatus();
-  }
+  CENOTE_ASSIGN_OR_RETURN(const Caller caller, caller_of(context));
+  if (caller.role == CallerRole::kNode) return absl::OkStatus();
   return absl::PermissionDeniedError(
-      str_cat("only the cluster's daemons may ", action, ": the caller's certificate does not carry the name ", kNodeName));
+      str_cat("only the cluster's daemons may ", action, ", not ", describe_caller(caller), ": its certificate does not carry the role node"));
 }
 
 }  // namespace cenote::wire

@@ -18,8 +18,8 @@ struct Issued {
   X509* certificate = nullptr;
 };
 
-// `issuer` null: self-signed authority. `dns` empty: no alternative name.
-Issued issue(const char* common_name, const std::string& dns, long valid_seconds, const Issued* issuer) {
+// `issuer` null: self-signed authority. `names` empty: no alternative names.
+Issued make(const std::string& common_name, const std::string& names, long valid_seconds, const Issued* issuer) {
   static long serial = 1;
   Issued out{EVP_EC_gen("P-256"), X509_new()};
   X509_set_version(out.certificate, 2);
@@ -28,7 +28,7 @@ Issued issue(const char* common_name, const std::string& dns, long valid_seconds
   X509_gmtime_adj(X509_getm_notAfter(out.certificate), valid_seconds);
   X509_set_pubkey(out.certificate, out.key);
   X509_NAME* name = X509_get_subject_name(out.certificate);
-  X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, reinterpret_cast<const unsigned char*>(common_name), -1, -1, 0);
+  X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, reinterpret_cast<const unsigned char*>(common_name.c_str()), -1, -1, 0);
   X509_set_issuer_name(out.certificate, issuer != nullptr ? X509_get_subject_name(issuer->certificate) : name);
   const auto extend = [&](int nid, const std::string& value) {
     X509_EXTENSION* extension = X509V3_EXT_conf_nid(nullptr, nullptr, nid, value.c_str());
@@ -37,18 +37,25 @@ Issued issue(const char* common_name, const std::string& dns, long valid_seconds
     X509_EXTENSION_free(extension);
   };
   if (issuer == nullptr) extend(NID_basic_constraints, "critical,CA:TRUE");
-  if (!dns.empty()) extend(NID_subject_alt_name, "DNS:" + dns);
+  if (!names.empty()) extend(NID_subject_alt_name, names);
   CENOTE_CHECK(X509_sign(out.certificate, issuer != nullptr ? issuer->key : out.key, EVP_sha256()) > 0);
   return out;
 }
 
-void write(const Issued& issued, const std::string& stem) {
-  std::FILE* file = std::fopen((stem + ".crt").c_str(), "w");
-  CENOTE_CHECK(file != nullptr && PEM_write_X509(file, issued.certificate) == 1);
+// Whole or not at all, as the tool writes them.
+template <typename Write>
+void replace(const std::string& path, const char* mode, const Write& write) {
+  const std::string part = path + ".part";
+  if (*mode == 'a' && std::filesystem::exists(path)) std::filesystem::copy_file(path, part);
+  std::FILE* file = std::fopen(part.c_str(), mode);
+  CENOTE_CHECK(file != nullptr && write(file) == 1);
   std::fclose(file);
-  file = std::fopen((stem + ".key").c_str(), "w");
-  CENOTE_CHECK(file != nullptr && PEM_write_PrivateKey(file, issued.key, nullptr, nullptr, 0, nullptr, nullptr) == 1);
-  std::fclose(file);
+  std::filesystem::rename(part, path);
+}
+
+void write(const Issued& issued, const std::string& stem, const char* mode = "w") {
+  replace(stem + ".key", "w", [&](std::FILE* file) { return PEM_write_PrivateKey(file, issued.key, nullptr, nullptr, 0, nullptr, nullptr); });
+  replace(stem + ".crt", mode, [&](std::FILE* file) { return PEM_write_X509(file, issued.certificate); });
 }
 
 void destroy(const Issued& issued) {
@@ -58,19 +65,32 @@ void destroy(const Issued& issued) {
 
 }  // namespace
 
+struct TestCertificates::Authority {
+  Issued issued;
+  ~Authority() { destroy(issued); }
+};
+
 TestCertificates::TestCertificates(long valid_seconds) {
   std::string name = (std::filesystem::temp_directory_path() / "cenote_test_XXXXXX").string();
   CENOTE_CHECK(mkdtemp(name.data()) != nullptr);
   directory_ = name;
-  const Issued authority = issue("cenote test", "", 7200, nullptr);
-  const Issued node = issue("node", kNodeName, valid_seconds, &authority);
-  const Issued client = issue("client", "client.cenote", valid_seconds, &authority);
-  write(authority, directory_ + "/ca");
-  write(node, directory_ + "/node");
-  write(client, directory_ + "/client");
-  for (const Issued& issued : {authority, node, client}) destroy(issued);
+  roll_over();
+  issue("node", str_cat("DNS:", kNodeName, ",URI:cenote://test/role/node"), valid_seconds);
+  issue("client", "URI:cenote://test/role/operator", valid_seconds);
 }
 
 TestCertificates::~TestCertificates() { std::filesystem::remove_all(directory_); }
+
+void TestCertificates::issue(const std::string& name, const std::string& names, long valid_seconds) {
+  const Issued issued = make(name, names, valid_seconds, &authority_->issued);
+  write(issued, directory_ + "/" + name);
+  destroy(issued);
+}
+
+void TestCertificates::roll_over() {
+  static int count = 0;
+  authority_.reset(new Authority{make(str_cat("cenote test ", ++count), "", 7200, nullptr)});
+  write(authority_->issued, directory_ + "/ca", "a");
+}
 
 }  // namespace cenote::wire

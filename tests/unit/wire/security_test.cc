@@ -17,15 +17,15 @@ namespace {
 
 using testing::HasSubstr;
 
-// Drain is for daemons only here; Cluster is for everybody.
+// What everybody may call by its role: Models is for daemons only here, as its handler says; Cluster is for everybody.
 class Service final : public v1::Controller::Service {
  public:
   grpc::Status Cluster(grpc::ServerContext*, const v1::Empty*, v1::ClusterReply* reply) override {
     reply->set_cluster("open");
     return grpc::Status::OK;
   }
-  grpc::Status Drain(grpc::ServerContext* context, const v1::DrainRequest*, v1::Empty*) override {
-    return to_grpc(require_node(*context, "drain members"));
+  grpc::Status Models(grpc::ServerContext* context, const v1::ModelsRequest*, v1::ModelsReply*) override {
+    return to_grpc(require_node(*context, "list members"));
   }
 };
 
@@ -37,12 +37,12 @@ grpc::Status call_cluster(const std::string& address, const std::shared_ptr<grpc
   return stub->Cluster(&context, v1::Empty(), &reply);
 }
 
-grpc::Status call_drain(const std::string& address, const std::shared_ptr<grpc::ChannelCredentials>& credentials) {
+grpc::Status call_models(const std::string& address, const std::shared_ptr<grpc::ChannelCredentials>& credentials) {
   const auto stub = v1::Controller::NewStub(open_channel(address, credentials));
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
-  v1::Empty reply;
-  return stub->Drain(&context, v1::DrainRequest(), &reply);
+  v1::ModelsReply reply;
+  return stub->Models(&context, v1::ModelsRequest(), &reply);
 }
 
 TEST(Security, a_client_without_a_certificate_is_refused_and_one_with_it_is_served) {
@@ -82,17 +82,17 @@ TEST(Security, what_only_daemons_may_do_is_refused_to_people) {
   const Identity client = *load_client_identity(ours.directory());
   Service service;
   const auto server = *Server::start({}, server_credentials(node), {&service});
-  EXPECT_TRUE(call_drain(server->address(), channel_credentials(node)).ok());
-  const grpc::Status refused = call_drain(server->address(), channel_credentials(client));
+  EXPECT_TRUE(call_models(server->address(), channel_credentials(node)).ok());
+  const grpc::Status refused = call_models(server->address(), channel_credentials(client));
   EXPECT_EQ(refused.error_code(), grpc::StatusCode::PERMISSION_DENIED);
-  EXPECT_THAT(refused.error_message(), HasSubstr("drain members"));
+  EXPECT_THAT(refused.error_message(), HasSubstr("list members"));
 }
 
 TEST(Security, a_unix_socket_needs_no_certificate_and_counts_as_a_daemon) {
   TestCertificates directory;
   Service service;
   const auto server = *Server::start({.unix_path = directory.directory() + "/a.sock"}, unix_server_credentials(), {&service});
-  EXPECT_TRUE(call_drain(server->address(), unix_channel_credentials()).ok());
+  EXPECT_TRUE(call_models(server->address(), unix_channel_credentials()).ok());
 }
 
 TEST(Security, missing_expired_and_mismatched_files_are_refused_with_a_remedy) {

@@ -75,7 +75,8 @@ class ExecutorRole {
                                          [this](const Want& want) { (void)agent_->send(want); }));  // Without it, only later.
     service_ = wire::InferenceService::create({.opened = [this](SessionId s) { post(node::executor::SessionOpened{s}); },
                                                .arrived = [this](SessionId s, wire::InferUp up) { arrived(s, std::move(up)); },
-                                               .closed = [this](SessionId s) { post(node::executor::SessionClosed{s}); }});
+                                               .closed = [this](SessionId s) { post(node::executor::SessionClosed{s}); }},
+                                              identity.revoked);
     CENOTE_ASSIGN_OR_RETURN(server_, wire::Server::start({.host = place_.agent->host, .port = place_.device->port,
                                                           .message_bytes_max = wire::kPayloadMessageBytesMax},
                                                          wire::server_credentials(identity), {service_->service()}));

@@ -53,7 +53,8 @@ class RouterRole {
     CENOTE_ASSIGN_OR_RETURN(identity_, wire::load_node_identity(context_.state_directory + "/certificates"));
     service_ = wire::InferenceService::create({.opened = [this](SessionId s) { post(node::router::SessionOpened{s}); },
                                                .arrived = [this](SessionId s, wire::InferUp up) { arrived(s, std::move(up)); },
-                                               .closed = [this](SessionId s) { post(node::router::SessionClosed{s}); }});
+                                               .closed = [this](SessionId s) { post(node::router::SessionClosed{s}); }},
+                                              identity_.revoked);
     CENOTE_ASSIGN_OR_RETURN(server_, wire::Server::start({.host = settings_.host, .port = settings_.port,
                                                           .message_bytes_max = wire::kPayloadMessageBytesMax,
                                                           .receive_bytes_max = kRequestBytesMax},

@@ -155,10 +155,21 @@ void RequestKeeper::send_waiting(Instant now, Actions& actions) {
   }
 }
 
+// Why nobody lets us in: what every router said of who we are. Ok: one is up, or failed by something that may pass.
+absl::Status RequestKeeper::not_allowed() const {
+  const auto refuses = [](const Router& r) { return !r.up && (absl::IsPermissionDenied(r.why) || absl::IsUnauthenticated(r.why)); };
+  return std::ranges::all_of(routers_, refuses) ? routers_.front().why : absl::OkStatus();
+}
+
 void RequestKeeper::expire(Instant now, Actions& actions) {
+  const absl::Status refusal = not_allowed();
   for (auto it = requests_.begin(); it != requests_.end();) {
     const auto next = std::next(it);
-    if (it->second.deadline <= now) finish(it, deadline_status(it->second), false, actions);
+    if (it->second.deadline <= now) {
+      finish(it, deadline_status(it->second), false, actions);
+    } else if (!refusal.ok() && it->second.state == State::kWaiting) {
+      finish(it, refusal, false, actions);
+    }
     it = next;
   }
 }

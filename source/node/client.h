@@ -5,7 +5,8 @@
 // A request goes to a router whole if its payload is small and its reply will be. Otherwise it goes as a header; the router answers
 // with a ticket, and the payload goes straight to the executor it names, which replies there. What comes back as kUnavailable is tried
 // again with back-off, and so, kRefusalsMax times, is an executor's kResourceExhausted: another may have room (between router and
-// executor the router does the same). Any other status is the answer.
+// executor the router does the same). Any other status is the answer; so is kPermissionDenied or kUnauthenticated when every router
+// refuses us by it.
 #pragma once
 
 #include <cstdint>
@@ -46,7 +47,7 @@ struct SendToRouter { size_t router = 0; RequestId id; bool header_only = false;
 struct OpenExecutor { std::string address; };                     // Answered by ExecutorUp or ExecutorDown.
 struct SendToExecutor { std::string address; RequestId id; Digest revision; Duration budget; };
 struct CancelAtRouter { size_t router = 0; RequestId id; };
-// The request is over. `status` is the reply's; if it is not from a reply: kDeadlineExceeded or kCancelled, or kUnavailable kept
+// The request is over. `status` is the reply's; if it is not from a reply: what every router refuses us by, kDeadlineExceeded or kCancelled, or kUnavailable kept
 // until the deadline came, each saying what was tried last.
 struct ClientDone { RequestId id; absl::Status status; bool replied = false; };
 using ClientAction = std::variant<SendToRouter, OpenExecutor, SendToExecutor, CancelAtRouter, ClientDone>;
@@ -107,6 +108,7 @@ class RequestKeeper {
   void expire(Instant now, Actions& actions);
   bool choose_router(const Request& request, size_t& router) const;
   absl::Status deadline_status(const Request& request) const;
+  absl::Status not_allowed() const;
 
   std::vector<Router> routers_;
   std::map<std::string, Incarnation> executors_;  // Connected ones.

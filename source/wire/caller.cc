@@ -51,6 +51,7 @@ std::string serial_of(const X509* certificate) {
   char* hex = number == nullptr ? nullptr : BN_bn2hex(number.get());
   std::string out = hex == nullptr ? std::string() : absl::AsciiStrToLower(hex);
   OPENSSL_free(hex);
+  out.erase(0, std::min(out.find_first_not_of('0'), out.size()));  // As revoked.txt is read.
   return out;
 }
 

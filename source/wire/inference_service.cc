@@ -3,8 +3,11 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <utility>
 
 #include "base/log.h"
+#include "base/status.h"
+#include "wire/caller.h"
 #include "wire/cenote.grpc.pb.h"
 #include "wire/credentials.h"
 #include "wire/stream.h"
@@ -16,7 +19,8 @@ using SessionStream = ServerStream<v1::InferenceUp, v1::InferenceDown>;
 
 class GrpcInferenceService final : public InferenceService, private v1::Inference::CallbackService {
  public:
-  explicit GrpcInferenceService(InferenceHandlers handlers) : handlers_(std::move(handlers)) {}
+  GrpcInferenceService(InferenceHandlers handlers, std::shared_ptr<RevokedCertificates> revoked)
+      : handlers_(std::move(handlers)), revoked_(std::move(revoked)) {}
 
   grpc::Service* service() override { return this; }
 
@@ -42,7 +46,9 @@ class GrpcInferenceService final : public InferenceService, private v1::Inferenc
  private:
   grpc::ServerBidiReactor<v1::InferenceUp, v1::InferenceDown>* Session(grpc::CallbackServerContext* context) override {
     // gRPC holds back all events of the stream until this returns, so nothing arrives before the session is noted and announced.
-    const absl::Status node = require_node(*context, "reserve slots of executors");
+    const auto peer = std::make_shared<Peer>(Peer{.node = require_node(*context, "reserve slots of executors")});
+    if (const absl::StatusOr<Caller> caller = caller_of(*context); caller.ok()) peer->serial = caller->serial;
+    if (revoked_ != nullptr) peer->revoked_version = revoked_->version();
     std::unique_lock lock(mutex_);
     if (closed_) {
       lock.unlock();
@@ -50,7 +56,7 @@ class GrpcInferenceService final : public InferenceService, private v1::Inferenc
     }
     const uint64_t session = next_session_++;
     const auto stream = SessionStream::open(context, {.peer = context->peer(), .queue_max = kQueueMax},
-                                            {.on_message = [this, session, node](v1::InferenceUp&& up) { arrived(session, node, std::move(up)); },
+                                            {.on_message = [this, session, peer](v1::InferenceUp&& up) { arrived(session, *peer, std::move(up)); },
                                              .on_closed = [this, session](const absl::Status&) { closed(session); }});
     streams_.emplace(session, stream);
     lock.unlock();
@@ -58,9 +64,22 @@ class GrpcInferenceService final : public InferenceService, private v1::Inferenc
     return stream->reactor();
   }
 
-  void arrived(uint64_t session, const absl::Status& node, v1::InferenceUp&& up) {
+  // Touched by its session's messages only, which come one at a time.
+  struct Peer {
+    absl::Status node;  // Ok: it is one.
+    std::string serial;
+    uint64_t revoked_version = 0;
+  };
+
+  void arrived(uint64_t session, Peer& peer, v1::InferenceUp&& up) {
     absl::StatusOr<InferUp> message = from_proto(std::move(up));
-    if (message.ok() && std::holds_alternative<ReserveSlot>(*message) && !node.ok()) message = node;
+    if (message.ok() && std::holds_alternative<ReserveSlot>(*message) && !peer.node.ok()) message = peer.node;
+    if (revoked_ != nullptr) {  // A clock read and two comparisons, as long as the list is the same.
+      const uint64_t version = revoked_->version();
+      if (version != std::exchange(peer.revoked_version, version) && revoked_->contains(peer.serial)) {
+        message = absl::PermissionDeniedError(str_cat("the certificate ", peer.serial, " was revoked; the cluster's operator issues another: `cenote certificates issue`"));
+      }
+    }
     if (message.ok()) return handlers_.arrived(session, *std::move(message));
     if (const auto stream = find(session); stream != nullptr) stream->close(message.status());
   }
@@ -80,6 +99,7 @@ class GrpcInferenceService final : public InferenceService, private v1::Inferenc
   }
 
   const InferenceHandlers handlers_;
+  const std::shared_ptr<RevokedCertificates> revoked_;
   std::mutex mutex_;
   bool closed_ = false;
   uint64_t next_session_ = 1;
@@ -88,8 +108,8 @@ class GrpcInferenceService final : public InferenceService, private v1::Inferenc
 
 }  // namespace
 
-std::unique_ptr<InferenceService> InferenceService::create(InferenceHandlers handlers) {
-  return std::make_unique<GrpcInferenceService>(std::move(handlers));
+std::unique_ptr<InferenceService> InferenceService::create(InferenceHandlers handlers, std::shared_ptr<RevokedCertificates> revoked) {
+  return std::make_unique<GrpcInferenceService>(std::move(handlers), std::move(revoked));
 }
 
 }  // namespace cenote::wire

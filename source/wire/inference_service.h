@@ -1,6 +1,7 @@
 // wire/inference_service.h - the server's end of Inference.Session, spoken by routers and executors: sessions by number, messages as
 // structs. Handlers run on gRPC's threads and must not block; for one session they come one at a time: opened, messages, closed.
-// Only daemons may reserve slots; a message that is not well formed ends its session with kInvalidArgument.
+// Only daemons may reserve slots; a message that is not well formed ends its session with kInvalidArgument, the first one after the
+// caller's certificate was revoked with kPermissionDenied.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +11,7 @@
 #include "absl/status/status.h"
 #include "grpcpp/impl/service_type.h"
 #include "wire/convert_infer.h"
+#include "wire/revoked.h"
 
 namespace cenote::wire {
 
@@ -22,7 +24,7 @@ struct InferenceHandlers {
 // Thread-safe. Must outlive its Server, and the handlers' targets the service.
 class InferenceService {
  public:
-  static std::unique_ptr<InferenceService> create(InferenceHandlers handlers);
+  static std::unique_ptr<InferenceService> create(InferenceHandlers handlers, std::shared_ptr<RevokedCertificates> revoked = nullptr);
   virtual ~InferenceService() = default;
   virtual grpc::Service* service() = 0;
   // Moves the payload. To a session that has ended: nothing happens. A peer that does not read (kQueueMax messages wait) loses its

@@ -53,6 +53,16 @@ TEST_F(ClientTest, a_small_request_goes_whole_to_a_router_and_its_reply_ends_it)
   EXPECT_EQ(keeper_.under_way(), 0u);
 }
 
+TEST_F(ClientTest, a_caller_whom_every_router_refuses_hears_it_at_once) {
+  step({small(1)});
+  EXPECT_EQ(find<ClientDone>(step({RouterDown{0, absl::PermissionDeniedError("revoked")}})), std::nullopt);  // The other may let us in.
+  const auto done = find<ClientDone>(step({RouterDown{1, absl::PermissionDeniedError("revoked")}}));
+  ASSERT_NE(done, std::nullopt);
+  EXPECT_EQ(done->status.code(), absl::StatusCode::kPermissionDenied);
+  step({RouterUp{0, 8}});
+  EXPECT_NE(find<SendToRouter>(step({small(2)})), std::nullopt);
+}
+
 TEST_F(ClientTest, a_request_waits_for_a_router_and_goes_when_one_is_up) {
   EXPECT_EQ(find<SendToRouter>(step({small(1)})), std::nullopt);
   EXPECT_NE(find<SendToRouter>(step({RouterUp{1, 8}})), std::nullopt);

@@ -170,6 +170,7 @@ ClusterSettings resolve_cluster_settings(const SettingsInput& input, std::vector
   cluster.payload_bytes_max = settings.bytes("limits.payload_max");
   cluster.deploy_lease = settings.duration("limits.deploy_lease");
   cluster.drain_timeout = settings.duration("limits.drain_timeout");
+  cluster.silence_max = settings.duration("limits.silence_max");
   check_relations(cluster, problems);
   return cluster;
 }

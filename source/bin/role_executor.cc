@@ -56,7 +56,8 @@ class ExecutorRole {
       : context_(context), place_(place), mailbox_(kEventsMax),
         machine_({.name = context.name, .credits = place.device->credits, .queue_max = place.device->queue_max,
                   .held_bytes_max = std::max<uint64_t>(4 * context.settings.payload_bytes_max, uint64_t{1} << 28),
-                  .payload_bytes_max = context.settings.payload_bytes_max}) {}
+                  .payload_bytes_max = context.settings.payload_bytes_max,
+                  .silence_max = context.settings.silence_max}) {}
   ~ExecutorRole() { stop(); }
 
   absl::Status run() {
@@ -244,11 +245,12 @@ class ExecutorRole {
   void perform(node::executor::Announce& action) {
     if (welcomed_.insert(action.session).second) {
       service_->send(action.session, wire::Welcome{.incarnation = incarnation_, .name = context_.name, .credits = action.credits,
-                                                   .draining = action.draining});
+                                                   .draining = action.draining, .beat = node::beat_interval(context_.settings.silence_max)});
     } else {
       service_->send(action.session, wire::CreditsChanged{.credits = action.credits, .draining = action.draining});
     }
   }
+  void perform(const node::executor::SendBeat& action) { service_->send(action.session, wire::PeerBeat{action.next}); }
   void perform(const node::executor::OpenRevision& action) {
     acquires_.want(action.revision, action.urgent);
     if (attached_) acquire(action.revision, action.urgent);

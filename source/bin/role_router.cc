@@ -37,7 +37,8 @@ class RouterRole {
       : context_(context), settings_(settings),
         mailbox_(size_t{2} * (settings.queue_max + settings.outstanding_max) + 1024),
         machine_({.name = context.name, .queue_max = settings.queue_max, .outstanding_max = settings.outstanding_max,
-                  .retry_max = settings.retry_max, .deadline = settings.deadline}) {}
+                  .retry_max = settings.retry_max, .deadline = settings.deadline,
+                  .silence_max = context.settings.silence_max}) {}
   ~RouterRole() { stop(); }
 
   absl::Status run() {
@@ -132,7 +133,7 @@ class RouterRole {
       RouterRole& role;
       LinkId link;
       void operator()(const wire::Welcome& w) {
-        role.post(node::router::LinkUp{.link = link, .incarnation = w.incarnation, .credits = w.credits, .draining = w.draining});
+        role.post(node::router::LinkUp{.link = link, .incarnation = w.incarnation, .credits = w.credits, .draining = w.draining, .beat = w.beat});
       }
       void operator()(InferReply& reply) { role.post(node::router::ReplyArrived{link, std::move(reply)}); }
       void operator()(const Ticket&) {}  // Executors give none.
@@ -140,6 +141,7 @@ class RouterRole {
       void operator()(const wire::CreditsChanged& c) {
         role.post(node::router::LinkCredits{.link = link, .credits = c.credits, .draining = c.draining});
       }
+      void operator()(const wire::PeerBeat& beat) { role.post(node::router::LinkBeat{link, beat.next}); }
     };
     std::visit(Post{*this, link}, down);
   }
@@ -200,9 +202,18 @@ class RouterRole {
   void perform(node::router::Announce& action) {
     if (welcomed_.insert(action.session).second) {
       service_->send(action.session, wire::Welcome{.incarnation = incarnation_, .name = context_.name, .credits = action.credits,
-                                                   .draining = action.draining});
+                                                   .draining = action.draining, .beat = node::beat_interval(context_.settings.silence_max)});
     } else {
       service_->send(action.session, wire::CreditsChanged{.credits = action.credits, .draining = action.draining});
+    }
+  }
+
+  void perform(node::router::SendBeat& action) { service_->send(action.session, wire::PeerBeat{action.next}); }
+  void perform(node::router::Noticed& action) {
+    if (action.silent) {
+      LOG_WARNING("executor {} is silent; {} requests go to others until it speaks again", action.executor, action.requests);
+    } else {
+      LOG_INFO("executor {} speaks again; {} requests stayed with it", action.executor, action.requests);
     }
   }
 

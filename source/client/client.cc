@@ -219,13 +219,15 @@ class SessionClient final : public Client {
         const std::lock_guard lock(mutex_);
         routers_[index].backoff = kReconnectAfter;
       }
-      step({node::RouterUp{index, welcome->draining ? 0 : welcome->credits}});
+      step({node::RouterUp{index, welcome->draining ? 0 : welcome->credits, welcome->beat}});
+    } else if (const auto* beat = std::get_if<wire::PeerBeat>(&message)) {
+      step({node::RouterBeat{index, beat->next}});
     } else if (const auto* credits = std::get_if<wire::CreditsChanged>(&message)) {
       step({node::RouterCredits{index, credits->draining ? 0 : credits->credits}});
     } else if (auto* ticket = std::get_if<Ticket>(&message)) {
       step({node::TicketCame{index, std::move(*ticket)}});
     } else if (auto* reply = std::get_if<InferReply>(&message)) {
-      replied(std::move(*reply));
+      replied(std::move(*reply), index, {});
     }
   }
 
@@ -255,9 +257,11 @@ class SessionClient final : public Client {
 
   void executor_said(const std::string& address, wire::InferDown message) {
     if (const auto* welcome = std::get_if<wire::Welcome>(&message)) {
-      step({node::ExecutorUp{address, welcome->incarnation}});
+      step({node::ExecutorUp{address, welcome->incarnation, welcome->beat}});
+    } else if (const auto* beat = std::get_if<wire::PeerBeat>(&message)) {
+      step({node::ExecutorBeat{address, beat->next}});
     } else if (auto* reply = std::get_if<InferReply>(&message)) {
-      replied(std::move(*reply));
+      replied(std::move(*reply), SIZE_MAX, address);
     }
   }
 
@@ -268,8 +272,8 @@ class SessionClient final : public Client {
     session_ended();
   }
 
-  void replied(InferReply reply) {
-    step({node::ReplyCame{reply.id, reply.status}}, [&] {
+  void replied(InferReply reply, size_t router, std::string executor) {
+    step({node::ReplyCame{reply.id, reply.status, router, std::move(executor)}}, [&] {
       const auto it = pending_.find(reply.id);
       if (it == pending_.end()) return;
       if (reply.status.ok()) note_reply_size(it->second.request->model, payload_of(reply.outputs));

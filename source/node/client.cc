@@ -9,10 +9,22 @@ namespace cenote::node {
 RequestKeeper::RequestKeeper(size_t routers) : routers_(routers) { CENOTE_CHECK(routers > 0); }
 
 void RequestKeeper::step(Instant now, std::span<const ClientEvent> events, Actions& actions) {
+  router_silence_.awake(now);
+  executor_silence_.awake(now);
   for (const ClientEvent& event : events) {
     std::visit([&](const auto& e) { handle(now, e, actions); }, event);
   }
   expire(now, actions);
+  (void)router_silence_.step(now);
+  if (router_silence_.any_suspected()) leave_silent_routers(now);
+  for (const std::string& address : executor_silence_.step(now)) {
+    for (auto& [id, request] : requests_) {
+      const bool there = request.state == State::kAtExecutor || request.state == State::kAwaitingExecutor;
+      if (!there || request.executor != address) continue;
+      retry(now, request, absl::UnavailableError(absl::StrCat("executor at ", address, " fell silent")));
+      request.stay = true;
+    }
+  }
   send_waiting(now, actions);
 }
 
@@ -20,6 +32,7 @@ void RequestKeeper::handle(Instant, const ClientSubmit& event, Actions&) {
   const auto [it, inserted] = requests_.try_emplace(event.id);
   CENOTE_CHECK(inserted);
   it->second.deadline = event.deadline;
+  it->second.payload_bytes = event.payload_bytes;
   it->second.large = std::max(event.payload_bytes, event.reply_bytes) > kInlinePayloadBytesMax;
 }
 
@@ -36,13 +49,18 @@ void RequestKeeper::handle(Instant, const RouterUp& event, Actions&) {
   Router& router = routers_[event.router];
   router.up = true;
   router.credits = event.credits;
+  router.beat = event.beat;
 }
+
+void RequestKeeper::handle(Instant now, const RouterBeat& event, Actions&) { router_silence_.heard(now, event.router, event.next); }
+void RequestKeeper::handle(Instant now, const ExecutorBeat& event, Actions&) { executor_silence_.heard(now, event.address, event.next); }
 
 void RequestKeeper::handle(Instant, const RouterCredits& event, Actions&) { routers_[event.router].credits = event.credits; }
 
 void RequestKeeper::handle(Instant now, const RouterDown& event, Actions&) {
   Router& router = routers_[event.router];
   router.up = false;
+  router_silence_.forget(event.router);
   router.why = event.why;
   for (auto& [id, request] : requests_) {
     // With the payload at the executor already, its reply comes from there: the router may be forgotten.
@@ -52,20 +70,28 @@ void RequestKeeper::handle(Instant now, const RouterDown& event, Actions&) {
 }
 
 void RequestKeeper::handle(Instant now, const ExecutorUp& event, Actions& actions) {
-  executors_[event.address] = event.incarnation;
+  executors_[event.address] = {event.incarnation, event.beat};
+  executor_silence_.forget(event.address);  // That it connects was waited for until now.
   for (auto& [id, request] : requests_) {
     if (request.state != State::kAwaitingExecutor || request.executor != event.address) continue;
     if (request.incarnation != event.incarnation) {
       retry(now, request, absl::UnavailableError(absl::StrCat("executor at ", event.address, " restarted")));
       continue;
     }
-    request.state = State::kAtExecutor;
-    actions.push_back(SendToExecutor{event.address, id, request.revision, request.deadline - now});
+    send_to_executor(now, requests_.find(id), actions);
   }
+}
+
+void RequestKeeper::send_to_executor(Instant now, Requests::iterator it, Actions& actions) {
+  Request& request = it->second;
+  request.state = State::kAtExecutor;
+  executor_silence_.expect(now, request.executor, executors_.at(request.executor).beat, time_for(request.payload_bytes));
+  actions.push_back(SendToExecutor{request.executor, it->first, request.revision, request.deadline - now});
 }
 
 void RequestKeeper::handle(Instant now, const ExecutorDown& event, Actions&) {
   executors_.erase(event.address);
+  executor_silence_.forget(event.address);
   for (auto& [id, request] : requests_) {
     const bool there = request.state == State::kAtExecutor || request.state == State::kAwaitingExecutor;
     if (there && request.executor == event.address) retry(now, request, event.why);
@@ -77,46 +103,83 @@ void RequestKeeper::handle(Instant now, const TicketCame& event, Actions& action
   if (it == requests_.end()) return;  // Cancelled or expired meanwhile; the ticket expires by itself.
   Request& request = it->second;
   if (request.state != State::kAtRouter || request.router != event.router) return;
-  leave_router(request);
+  router_silence_.heard(now, event.router);
+  leave(request);
   request.state = State::kAwaitingExecutor;
   request.executor = event.ticket.executor_address;
+  ++at_executors_[request.executor];
   request.revision = event.ticket.revision;
   request.incarnation = event.ticket.executor_incarnation;
   const auto known = executors_.find(request.executor);
-  if (known == executors_.end()) {
+  if (executor_silence_.suspected(request.executor)) {
+    retry(now, request, absl::UnavailableError(absl::StrCat("executor at ", request.executor, " fell silent")));
+    request.stay = true;
+  } else if (known == executors_.end()) {
+    executor_silence_.expect(now, request.executor, kConnectBeat);
     actions.push_back(OpenExecutor{request.executor});
-  } else if (known->second != request.incarnation) {
+  } else if (known->second.incarnation != request.incarnation) {
     retry(now, request, absl::UnavailableError(absl::StrCat("executor at ", request.executor, " restarted")));
   } else {
-    request.state = State::kAtExecutor;
-    actions.push_back(SendToExecutor{request.executor, it->first, request.revision, request.deadline - now});
+    send_to_executor(now, it, actions);
   }
 }
 
 void RequestKeeper::handle(Instant now, const ReplyCame& event, Actions& actions) {
+  const bool of_router = event.router < routers_.size();
+  if (of_router) {
+    router_silence_.heard(now, event.router);
+  } else {
+    executor_silence_.heard(now, event.executor);
+  }
   const auto it = requests_.find(event.id);
   if (it == requests_.end()) return;
   if (absl::IsUnavailable(event.status)) {
     // A late refusal from a place the request has left already says nothing about where it is now.
-    if (it->second.state != State::kWaiting) retry(now, it->second, event.status);
+    const bool elsewhere = it->second.state == State::kAtRouter && of_router && it->second.router != event.router;
+    if (it->second.state != State::kWaiting && !elsewhere) retry(now, it->second, event.status);
     return;
   }
   if (absl::IsResourceExhausted(event.status) && it->second.state == State::kAtExecutor && it->second.refusals < kRefusalsMax) {
     ++it->second.refusals;
     return retry(now, it->second, event.status);
   }
+  if (it->second.left_at != SIZE_MAX) {  // It is at two routers, or was: whoever did not answer may stop.
+    for (const size_t router : {it->second.left_at, it->second.router}) {
+      if (routers_[router].up) actions.push_back(CancelAtRouter{router, event.id});
+    }
+  }
   finish(it, event.status, true, actions);
 }
 
-void RequestKeeper::leave_router(Request& request) {
-  if (request.state != State::kAtRouter) return;
+// If another router can have what a silent one has.
+void RequestKeeper::leave_silent_routers(Instant now) {
+  for (auto& [id, request] : requests_) {
+    size_t other = 0;
+    if (request.state != State::kAtRouter || !router_silence_.suspected(request.router) || !choose_router(request, other)) continue;
+    leave(request);
+    request.left_at = request.router;
+    request.last = absl::UnavailableError("the router it was sent to fell silent");
+    request.state = State::kWaiting;
+    request.not_before = now;
+  }
+}
+
+void RequestKeeper::leave(Request& request) {
+  if (request.state == State::kWaiting) return;
+  if (request.state != State::kAtRouter) {
+    const auto there = at_executors_.find(request.executor);
+    if (--there->second > 0) return;
+    executor_silence_.settle(request.executor);
+    at_executors_.erase(there);
+    return;
+  }
   Router& router = routers_[request.router];
   CENOTE_CHECK(router.outstanding > 0);
-  --router.outstanding;
+  if (--router.outstanding == 0) router_silence_.settle(request.router);
 }
 
 void RequestKeeper::retry(Instant now, Request& request, const absl::Status& why) {
-  leave_router(request);
+  leave(request);
   request.state = State::kWaiting;
   request.last = why;
   request.not_before = now + request.backoff;
@@ -124,7 +187,7 @@ void RequestKeeper::retry(Instant now, Request& request, const absl::Status& why
 }
 
 void RequestKeeper::finish(Requests::iterator it, absl::Status status, bool replied, Actions& actions) {
-  leave_router(it->second);
+  leave(it->second);
   actions.push_back(ClientDone{it->first, std::move(status), replied});
   requests_.erase(it);
 }
@@ -133,8 +196,8 @@ void RequestKeeper::finish(Requests::iterator it, absl::Status status, bool repl
 bool RequestKeeper::choose_router(const Request& request, size_t& router) const {
   bool found = false;
   for (size_t i = 0; i < routers_.size(); ++i) {
-    if (!routers_[i].up || routers_[i].outstanding >= routers_[i].credits) continue;
-    const auto rank = [&](size_t r) { return std::pair(request.tried && r == request.router, routers_[r].outstanding); };
+    if (!routers_[i].up || routers_[i].outstanding >= routers_[i].credits || router_silence_.suspected(i)) continue;
+    const auto rank = [&](size_t r) { return std::pair(request.tried && (r == request.router) != request.stay, routers_[r].outstanding); };
     if (!found || rank(i) < rank(router)) router = i;
     found = true;
   }
@@ -148,9 +211,11 @@ void RequestKeeper::send_waiting(Instant now, Actions& actions) {
     if (!choose_router(request, router)) continue;
     request.router = router;
     request.tried = true;
+    request.stay = false;
     request.state = State::kAtRouter;
     ++request.tries;
     ++routers_[router].outstanding;
+    router_silence_.expect(now, router, routers_[router].beat, time_for(request.large ? 0 : request.payload_bytes));
     actions.push_back(SendToRouter{router, id, request.large, request.deadline - now});
   }
 }
@@ -193,7 +258,7 @@ absl::Status RequestKeeper::deadline_status(const Request& request) const {
 }
 
 Instant RequestKeeper::next_deadline() const {
-  Instant next = Instant::infinite_future();
+  Instant next = std::min(router_silence_.next_deadline(), executor_silence_.next_deadline());
   const bool room = std::ranges::any_of(routers_, [](const Router& r) { return r.up && r.outstanding < r.credits; });
   for (const auto& [id, request] : requests_) {
     next = std::min(next, request.deadline);

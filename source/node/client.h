@@ -7,6 +7,9 @@
 // again with back-off, and so, kRefusalsMax times, is an executor's kResourceExhausted: another may have room (between router and
 // executor the router does the same). Any other status is the answer; so is kPermissionDenied or kUnauthenticated when every router
 // refuses us by it.
+//
+// A router that falls silent (node/suspicion.h) is not chosen until it speaks again; what it has goes to another as well, if there is one. An
+// executor that falls silent loses its ticket's request to the router, which knows others. The first answer counts.
 #pragma once
 
 #include <cstdint>
@@ -21,6 +24,7 @@
 #include "base/clock.h"
 #include "base/ids.h"
 #include "message/infer.h"
+#include "node/suspicion.h"
 
 namespace cenote::node {
 
@@ -32,15 +36,18 @@ struct ClientSubmit {
   uint64_t reply_bytes = 0;    // Expected; 0: unknown.
 };
 struct ClientCancel { RequestId id; };
-struct RouterUp { size_t router = 0; uint32_t credits = 0; };     // Its Welcome came.
+struct RouterUp { size_t router = 0; uint32_t credits = 0; Duration beat; };  // Its Welcome came.
+struct RouterBeat { size_t router = 0; Duration next; };
 struct RouterCredits { size_t router = 0; uint32_t credits = 0; };
 struct RouterDown { size_t router = 0; absl::Status why; };
-struct ExecutorUp { std::string address; Incarnation incarnation = 0; };
+struct ExecutorUp { std::string address; Incarnation incarnation = 0; Duration beat; };
+struct ExecutorBeat { std::string address; Duration next; };
 struct ExecutorDown { std::string address; absl::Status why; };   // Also: it could not be reached.
 struct TicketCame { size_t router = 0; Ticket ticket; };
-struct ReplyCame { RequestId id; absl::Status status; };          // From wherever.
-using ClientEvent = std::variant<ClientSubmit, ClientCancel, RouterUp, RouterCredits, RouterDown, ExecutorUp, ExecutorDown, TicketCame,
-                                 ReplyCame>;
+// From a router, else from the executor at an address.
+struct ReplyCame { RequestId id; absl::Status status; size_t router = SIZE_MAX; std::string executor; };
+using ClientEvent = std::variant<ClientSubmit, ClientCancel, RouterUp, RouterBeat, RouterCredits, RouterDown, ExecutorUp,
+                                 ExecutorBeat, ExecutorDown, TicketCame, ReplyCame>;
 
 // ---- actions ------------------------------------------------------------------------------------------------------------
 struct SendToRouter { size_t router = 0; RequestId id; bool header_only = false; Duration budget; };
@@ -64,17 +71,21 @@ class RequestKeeper {
   static constexpr Duration kRetryMin = Duration::from_ms(5);
   static constexpr Duration kRetryMax = Duration::from_ms(500);
   static constexpr uint32_t kRefusalsMax = 3;
+  static constexpr Duration kConnectBeat = Duration::from_ms(100);  // A third of what an executor may take to welcome us.
 
  private:
   enum class State : uint8_t { kWaiting, kAtRouter, kAwaitingExecutor, kAtExecutor };
   struct Request {
     Instant deadline;
+    uint64_t payload_bytes = 0;
     bool large = false;             // Payload or reply: not through a router.
     State state = State::kWaiting;
     Instant not_before;             // While waiting: back-off.
     Duration backoff = kRetryMin;
     size_t router = 0;              // Where it is, or was last.
     bool tried = false;             // `router` means something.
+    bool stay = false;              // That router is to have it again: it knows which executor is of no use.
+    size_t left_at = SIZE_MAX;      // The router it was at before, which may still answer.
     std::string executor;           // With a ticket.
     Digest revision;
     Incarnation incarnation = 0;
@@ -86,6 +97,7 @@ class RequestKeeper {
     bool up = false;
     uint32_t credits = 0;
     uint32_t outstanding = 0;
+    Duration beat;
     absl::Status why;
   };
   using Requests = std::map<RequestId, Request>;
@@ -94,24 +106,35 @@ class RequestKeeper {
   void handle(Instant now, const ClientSubmit& event, Actions& actions);
   void handle(Instant now, const ClientCancel& event, Actions& actions);
   void handle(Instant now, const RouterUp& event, Actions& actions);
+  void handle(Instant now, const RouterBeat& event, Actions& actions);
   void handle(Instant now, const RouterCredits& event, Actions& actions);
   void handle(Instant now, const RouterDown& event, Actions& actions);
   void handle(Instant now, const ExecutorUp& event, Actions& actions);
+  void handle(Instant now, const ExecutorBeat& event, Actions& actions);
   void handle(Instant now, const ExecutorDown& event, Actions& actions);
   void handle(Instant now, const TicketCame& event, Actions& actions);
   void handle(Instant now, const ReplyCame& event, Actions& actions);
 
-  void leave_router(Request& request);
+  void leave(Request& request);
   void retry(Instant now, Request& request, const absl::Status& why);
   void finish(Requests::iterator it, absl::Status status, bool replied, Actions& actions);
   void send_waiting(Instant now, Actions& actions);
   void expire(Instant now, Actions& actions);
+  void leave_silent_routers(Instant now);
+  void send_to_executor(Instant now, Requests::iterator request, Actions& actions);
   bool choose_router(const Request& request, size_t& router) const;
   absl::Status deadline_status(const Request& request) const;
   absl::Status not_allowed() const;
 
   std::vector<Router> routers_;
-  std::map<std::string, Incarnation> executors_;  // Connected ones.
+  struct Executor {
+    Incarnation incarnation = 0;
+    Duration beat;
+  };
+  std::map<std::string, Executor> executors_;     // Connected ones.
+  std::map<std::string, uint32_t> at_executors_;  // Requests awaiting or at each. No zeros.
+  Suspicion<size_t> router_silence_;
+  Suspicion<std::string> executor_silence_;
   Requests requests_;
 };
 

@@ -30,7 +30,9 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "node/beats.h"
 #include "node/executor_events.h"
+#include "node/suspicion.h"
 
 namespace cenote::node {
 
@@ -40,6 +42,7 @@ struct ExecutorOptions {
   uint32_t queue_max = 64;
   uint64_t held_bytes_max = 1ull << 30;
   uint64_t payload_bytes_max = 256ull << 20;  // Of one reply; inputs are checked where they come in.
+  Duration silence_max = Duration::from_ms(120);
 };
 
 class Executor {
@@ -113,6 +116,7 @@ class Executor {
   void fail(Instant now, Requests::iterator request, absl::Status status, Actions& actions);
   void remember(Instant now, const InferReply& reply, bool reservation_due);
   void expire(Instant now, Actions& actions);
+  bool waits(executor::SessionId session) const;
 
   // executor_revisions.cc
   void handle(Instant now, executor::PrefetchChanged& event, Actions& actions);
@@ -135,6 +139,7 @@ class Executor {
   const ExecutorOptions options_;
   bool draining_ = false;
   std::map<executor::SessionId, Session> sessions_;
+  Beats beats_;
   Requests requests_;
   std::map<uint64_t, RequestId> queue_;           // kQueued, by arrival.
   std::set<std::pair<Instant, RequestId>> deadlines_;  // kQueued and kReserved.

@@ -49,6 +49,7 @@ struct SendFreed { SessionId session = 0; RequestId id; absl::Status status; };
 struct Announce { SessionId session = 0; uint32_t credits = 0; bool draining = false; };  // First for a session: its welcome.
 struct OpenRevision { Digest revision; bool urgent = false; };    // Again for one that is opening: it became urgent.
 struct CloseRevision { Digest revision; };
+struct SendBeat { SessionId session = 0; Duration next; };        // We live; the next one comes within `next`.
 // At most one RunModel or WarmUp is under way.
 struct RunModel {
   RequestId id;
@@ -58,6 +59,6 @@ struct RunModel {
   bool loading = false;                                           // Its weights were not all there: report the load's stages.
 };
 struct WarmUp { Digest revision; };
-using Action = std::variant<SendReply, SendFreed, Announce, OpenRevision, CloseRevision, RunModel, WarmUp>;
+using Action = std::variant<SendReply, SendFreed, Announce, SendBeat, OpenRevision, CloseRevision, RunModel, WarmUp>;
 
 }  // namespace cenote::node::executor

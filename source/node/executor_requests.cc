@@ -9,7 +9,7 @@ namespace cenote::node {
 
 using namespace executor;
 
-Executor::Executor(ExecutorOptions options) : options_(std::move(options)) {}
+Executor::Executor(ExecutorOptions options) : options_(std::move(options)), beats_(beat_interval(options_.silence_max)) {}
 
 void Executor::step(Instant now, std::span<Event> events, std::vector<Action>& actions) {
   ++steps_;
@@ -18,11 +18,22 @@ void Executor::step(Instant now, std::span<Event> events, std::vector<Action>& a
   }
   expire(now, actions);
   schedule(now, actions);
+  beats_.step(
+      now, [this](SessionId session) { return waits(session); },
+      [&](SessionId session, Duration next) { actions.push_back(SendBeat{session, next}); });
+}
+
+// For a reply or for the end of a slot.
+bool Executor::waits(SessionId id) const {
+  const auto session = sessions_.find(id);
+  if (session == sessions_.end()) return false;
+  if (session->second.outstanding > 0) return true;
+  return std::any_of(requests_.begin(), requests_.end(), [&](const auto& entry) { return entry.second.caller == id; });
 }
 
 Instant Executor::next_deadline() const {
-  Instant next = Instant::infinite_future();
-  if (!deadlines_.empty()) next = deadlines_.begin()->first;
+  Instant next = beats_.next_deadline();
+  if (!deadlines_.empty()) next = std::min(next, deadlines_.begin()->first);
   if (!remembered_order_.empty()) next = std::min(next, remembered_order_.front().first);
   for (const auto& [revision, failure] : failed_) next = std::min(next, failure.again);
   return next;
@@ -86,6 +97,7 @@ void Executor::set_holder(Requests::iterator request, SessionId session) {
 
 void Executor::handle(Instant now, RequestArrived& event, Actions& actions) {
   if (!sessions_.contains(event.session)) return;
+  beats_.owe(now, event.session);
   InferRequest& message = *event.request;
   const auto refuse = [&](absl::Status status) {
     actions.push_back(SendReply{event.session, {.id = message.id, .status = std::move(status), .revision = message.revision,
@@ -161,6 +173,7 @@ void Executor::queue(Instant now, Requests::iterator request, std::shared_ptr<In
 
 void Executor::handle(Instant now, ReserveArrived& event, Actions& actions) {
   if (!sessions_.contains(event.session)) return;
+  beats_.owe(now, event.session);
   if (const auto known = requests_.find(event.id); known != requests_.end()) {
     if (std::exchange(known->second.unreserved, false)) {
       set_holder(known, event.session);
@@ -252,7 +265,13 @@ void Executor::finish(Instant now, Requests::iterator request, InferReply reply,
   held_bytes_ -= r.bytes;
   remember(now, reply, r.unreserved);
   if (r.holder != 0 && r.holder != r.caller) actions.push_back(SendFreed{r.holder, request->first, reply.status});
-  if (r.caller != 0) actions.push_back(SendReply{r.caller, std::move(reply)});
+  if (r.caller != 0) {
+    uint64_t bytes = 0;
+    for (const Tensor& output : reply.outputs) bytes += output.bytes.size();
+    // While a large reply travels, nothing else does: the caller is told how long that may take.
+    if (time_for(bytes).ns > 0) actions.push_back(SendBeat{r.caller, beats_.every() + time_for(bytes)});
+    actions.push_back(SendReply{r.caller, std::move(reply)});
+  }
   set_holder(request, 0);
   requests_.erase(request);
 }

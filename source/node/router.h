@@ -7,6 +7,10 @@
 // closed first. What an executor could not do (kUnavailable, kResourceExhausted, or its link was lost) is sent elsewhere while deadline
 // and retry_max allow.
 //
+// An executor that is waited for and falls silent (node/suspicion.h) is not chosen until it speaks again, and what it has is sent elsewhere
+// as well, if somebody else may have it. Whoever replies first counts, the other is told to cancel; executors know a request by its id. Nothing
+// is closed and no attempt counted. Callers with tickets see the silence themselves.
+//
 // Bounds: at most queue_max requests wait when another is admitted (requests that come back from a lost executor are not refused
 // any more, so at most queue_max + outstanding_max wait); at most outstanding_max are at executors; never more than an executor's
 // credits. Inline payloads are held by reference, neither copied nor changed.
@@ -27,7 +31,9 @@
 
 #include "absl/status/statusor.h"
 #include "base/clock.h"
+#include "node/beats.h"
 #include "node/router_events.h"
+#include "node/suspicion.h"
 
 namespace cenote::node {
 
@@ -37,6 +43,7 @@ struct RouterOptions {
   uint32_t outstanding_max = 1024;
   uint32_t retry_max = 3;
   Duration deadline = Duration::from_seconds(60);  // Of a request that names none (budget 0).
+  Duration silence_max = Duration::from_ms(120);  // Ours, of which callers are told. Executors say their own.
 };
 
 struct RouterCounts {
@@ -45,6 +52,8 @@ struct RouterCounts {
   uint64_t routed = 0;       // Answered by an executor, or given a ticket.
   uint64_t refused = 0;
   uint64_t retried = 0;
+  uint64_t suspected = 0;    // Executors that fell silent while they were waited for.
+  StallCount stalls;         // Of this router itself.
 };
 
 class Router {
@@ -82,6 +91,7 @@ class Router {
     Instant due;                       // While kDelayed.
     Instant sent;
     router::LinkId link = 0;           // While kSent or kReserved.
+    router::LinkId left_at = 0;        // Where it was sent first, to an executor that fell silent and may still reply.
     uint32_t attempts = 0;
     std::vector<std::string> tried;    // Executors that failed it.
     absl::Status last_error;
@@ -94,6 +104,7 @@ class Router {
     bool up = false;                   // Welcomed.
     bool draining = false;
     uint32_t credits = 0;
+    Duration beat;                     // Promised by its welcome.
     Incarnation incarnation = 0;       // Of the link.
     std::set<RequestId> outstanding;   // Also of requests that are forgotten here, until the executor is done with them.
     std::map<Digest, Readiness> readiness;
@@ -118,7 +129,8 @@ class Router {
   void retry(Instant now, Requests::iterator request, const std::string& executor, absl::Status why, Actions& actions);
   void answer(Requests::iterator request, absl::Status status, Actions& actions);
   void forget(Requests::iterator request);
-  void cancel_at_executor(const Request& request, const RequestId& id, Actions& actions);
+  void cancel_at_executors(const Request& request, const RequestId& id, Actions& actions);
+  void reply(router::SessionId session, InferReply reply, Actions& actions);
   void expire(Instant now, Actions& actions);
   void dispatch(Instant now, Actions& actions);
   bool dispatch_one(Instant now, Requests::iterator request, Actions& actions);
@@ -135,6 +147,13 @@ class Router {
   void drop_link(Instant now, const std::string& name, Executor& executor, absl::Status why, Actions& actions);
   void connect(Instant now, Actions& actions);
   bool freed(router::LinkId link, const RequestId& id);
+
+  // router_silence.cc
+  void handle(Instant now, router::LinkBeat& event, Actions& actions);
+  void suspect(router::LinkId link, Actions& actions);
+  void trust(router::LinkId link, Actions& actions);
+  void heard(Instant now, router::LinkId link, Actions& actions);
+  void beat(Instant now, Actions& actions);
   absl::StatusOr<Digest> lookup(const std::string& model) const;
   bool may_serve(const std::string& executor, const Digest& revision) const;
 
@@ -157,6 +176,8 @@ class Router {
   std::set<std::pair<Instant, RequestId>> delayed_;
   uint64_t next_sequence_ = 1;
   uint64_t turn_ = 0;
+  Suspicion<router::LinkId> suspicion_;
+  Beats beats_;
   RouterCounts counts_;
 };
 

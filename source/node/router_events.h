@@ -20,13 +20,14 @@ struct SessionOpened { SessionId session = 0; };
 struct SessionClosed { SessionId session = 0; };
 struct RequestArrived { SessionId session = 0; std::shared_ptr<const InferRequest> request; };
 struct CancelArrived { SessionId session = 0; RequestId id; };
-struct LinkUp { LinkId link = 0; Incarnation incarnation = 0; uint32_t credits = 0; bool draining = false; };
+struct LinkUp { LinkId link = 0; Incarnation incarnation = 0; uint32_t credits = 0; bool draining = false; Duration beat; };
 struct LinkCredits { LinkId link = 0; uint32_t credits = 0; bool draining = false; };
+struct LinkBeat { LinkId link = 0; Duration next; };                  // It lives; the next one comes within `next`.
 struct LinkLost { LinkId link = 0; absl::Status why; };               // Also: could not be made.
 struct ReplyArrived { LinkId link = 0; InferReply reply; };
 struct SlotFreed { LinkId link = 0; RequestId id; absl::Status status; };  // A reserved request ended there.
 struct DrainBegan {};
-using Event = std::variant<ViewChanged, SessionOpened, SessionClosed, RequestArrived, CancelArrived, LinkUp, LinkCredits, LinkLost,
+using Event = std::variant<ViewChanged, SessionOpened, SessionClosed, RequestArrived, CancelArrived, LinkUp, LinkCredits, LinkBeat, LinkLost,
                            ReplyArrived, SlotFreed, DrainBegan>;
 
 // ---- actions ------------------------------------------------------------------------------------------------------------
@@ -39,6 +40,9 @@ struct SendCancel { LinkId link = 0; RequestId id; };
 struct SendReply { SessionId session = 0; InferReply reply; };
 struct SendTicket { SessionId session = 0; Ticket ticket; };
 struct Announce { SessionId session = 0; uint32_t credits = 0; bool draining = false; };  // First for a session: its welcome.
-using Action = std::variant<OpenLink, CloseLink, SendRequest, SendReserve, SendCancel, SendReply, SendTicket, Announce>;
+struct SendBeat { SessionId session = 0; Duration next; };
+// For the log: an executor fell silent with `requests` there, which are tried elsewhere now; or it speaks again.
+struct Noticed { std::string executor; bool silent = false; size_t requests = 0; };
+using Action = std::variant<OpenLink, CloseLink, SendRequest, SendReserve, SendCancel, SendReply, SendTicket, Announce, SendBeat, Noticed>;
 
 }  // namespace cenote::node::router

@@ -21,19 +21,22 @@ bool worth_a_retry(absl::StatusCode code) {
 
 }  // namespace
 
-Router::Router(RouterOptions options) : options_(std::move(options)) {}
+Router::Router(RouterOptions options) : options_(std::move(options)), beats_(beat_interval(options_.silence_max)) {}
 
 void Router::step(Instant now, std::span<Event> events, std::vector<Action>& actions) {
+  suspicion_.awake(now);
   for (Event& event : events) {
     std::visit([&](auto& kind) { handle(now, kind, actions); }, event);
   }
   expire(now, actions);
   connect(now, actions);
+  for (const LinkId link : suspicion_.step(now)) suspect(link, actions);
   dispatch(now, actions);
+  beat(now, actions);
 }
 
 Instant Router::next_deadline() const {
-  Instant next = Instant::infinite_future();
+  Instant next = std::min(suspicion_.next_deadline(), beats_.next_deadline());
   if (!deadlines_.empty()) next = std::min(next, deadlines_.begin()->first);
   if (!delayed_.empty()) next = std::min(next, delayed_.begin()->first);
   for (const auto& [name, executor] : executors_) {
@@ -46,6 +49,7 @@ RouterCounts Router::counts() const {
   RouterCounts counts = counts_;
   counts.outstanding = outstanding_;
   counts.queued = queued_;
+  counts.stalls = suspicion_.stalls();
   return counts;
 }
 
@@ -62,7 +66,7 @@ void Router::handle(Instant, SessionClosed& event, Actions& actions) {
   for (const RequestId& id : ids) {
     const auto request = requests_.find(id);
     if (request->second.phase == Phase::kReserved) continue;
-    if (request->second.phase == Phase::kSent) cancel_at_executor(request->second, id, actions);
+    cancel_at_executors(request->second, id, actions);
     forget(request);
   }
   sessions_.erase(event.session);
@@ -80,6 +84,7 @@ void Router::handle(Instant now, RequestArrived& event, Actions& actions) {
   if (draining_) {
     return refuse(event.session, id, absl::UnavailableError(options_.name + " is draining; ask another router"), actions);
   }
+  beats_.owe(now, event.session);
   if (reattach(now, event.session, id, actions)) return;
   if (!event.request->by_ticket && event.request->payload_bytes > kInlinePayloadBytesMax) {
     return refuse(event.session, id,
@@ -121,7 +126,7 @@ bool Router::reattach(Instant now, SessionId session, const RequestId& id, Actio
   request->second.session = session;
   sessions_[session].insert(id);
   if (request->second.phase == Phase::kReserved) {
-    cancel_at_executor(request->second, id, actions);
+    cancel_at_executors(request->second, id, actions);
     --reserved_;
     const auto link = links_.find(request->second.link);
     const std::string executor = link == links_.end() ? "" : link->second->first;
@@ -134,33 +139,50 @@ bool Router::reattach(Instant now, SessionId session, const RequestId& id, Actio
 void Router::handle(Instant, CancelArrived& event, Actions& actions) {
   const auto request = requests_.find(event.id);
   if (request == requests_.end() || request->second.session != event.session) return;
-  if (request->second.phase == Phase::kSent || request->second.phase == Phase::kReserved) {
-    cancel_at_executor(request->second, event.id, actions);
-  }
+  cancel_at_executors(request->second, event.id, actions);
   answer(request, absl::CancelledError("cancelled by the caller"), actions);
 }
 
 void Router::handle(Instant now, ReplyArrived& event, Actions& actions) {
-  freed(event.link, event.reply.id);
+  heard(now, event.link, actions);
+  if (!freed(event.link, event.reply.id)) return;
   const auto request = requests_.find(event.reply.id);
-  if (request == requests_.end() || request->second.phase != Phase::kSent || request->second.link != event.link) return;
+  if (request == requests_.end()) return;
+  const bool current = request->second.phase == Phase::kSent && request->second.link == event.link;
+  if (!current && request->second.left_at != event.link) return;
   const auto executor = links_.find(event.link)->second;
   if (worth_a_retry(event.reply.status.code())) {
+    if (!current) {  // It is elsewhere, or waits for that.
+      request->second.left_at = 0;
+      return;
+    }
     return retry(now, request, executor->first, std::move(event.reply.status), actions);
   }
   if (event.reply.status.ok()) executor->second.readiness[request->second.revision] = Readiness::kResident;
   event.reply.waterfall.router_us = (request->second.sent - request->second.arrived).us();
   ++counts_.routed;
-  actions.push_back(SendReply{request->second.session, std::move(event.reply)});
+  if (request->second.left_at != 0) cancel_at_executors(request->second, request->first, actions);  // The one that did not reply.
+  reply(request->second.session, std::move(event.reply), actions);
   forget(request);
+}
+
+// While a large reply travels, nothing else does: the caller is told how long that may take.
+void Router::reply(SessionId session, InferReply reply, Actions& actions) {
+  uint64_t bytes = 0;
+  for (const Tensor& output : reply.outputs) bytes += output.bytes.size();
+  if (time_for(bytes).ns > 0) actions.push_back(SendBeat{session, beats_.every() + time_for(bytes)});
+  actions.push_back(SendReply{session, std::move(reply)});
 }
 
 // The executor let go of a request without a reply to us: its ticket was used or expired, or the caller has asked through another
 // router meanwhile and gets his reply there.
-void Router::handle(Instant, SlotFreed& event, Actions&) {
+void Router::handle(Instant now, SlotFreed& event, Actions& actions) {
+  heard(now, event.link, actions);
   freed(event.link, event.id);
   const auto request = requests_.find(event.id);
-  if (request == requests_.end() || request->second.link != event.link) return;
+  if (request == requests_.end()) return;
+  if (request->second.left_at == event.link) request->second.left_at = 0;
+  if (request->second.link != event.link) return;
   if (request->second.phase == Phase::kReserved || request->second.phase == Phase::kSent) forget(request);
 }
 
@@ -191,7 +213,9 @@ void Router::unqueue(Requests::iterator request) {
 // `request` is kSent and its executor failed it.
 void Router::retry(Instant now, Requests::iterator request, const std::string& executor, absl::Status why, Actions& actions) {
   Request& r = request->second;
-  if (r.attempts > options_.retry_max) {
+  const auto left = links_.find(r.left_at);
+  const bool may_come = left != links_.end() && left->second->second.outstanding.contains(request->first);
+  if (r.attempts > options_.retry_max && !may_come) {
     return answer(request, annotate(why, str_cat("given up after ", r.attempts, " attempts (router.retry_max ", options_.retry_max, ")")),
                   actions);
   }
@@ -200,7 +224,7 @@ void Router::retry(Instant now, Requests::iterator request, const std::string& e
   if (std::find(r.tried.begin(), r.tried.end(), executor) == r.tried.end()) r.tried.push_back(executor);
   bool any = false, untried = false;
   for (const auto& [name, other] : executors_) {
-    if (!other.up || other.draining || !may_serve(name, r.revision)) continue;
+    if (!other.up || other.draining || suspicion_.suspected(other.link) || !may_serve(name, r.revision)) continue;
     any = true;
     untried |= std::find(r.tried.begin(), r.tried.end(), name) == r.tried.end();
   }
@@ -226,8 +250,13 @@ void Router::forget(Requests::iterator request) {
   requests_.erase(request);
 }
 
-void Router::cancel_at_executor(const Request& request, const RequestId& id, Actions& actions) {
-  if (links_.contains(request.link)) actions.push_back(SendCancel{request.link, id});
+// Wherever it may still be.
+void Router::cancel_at_executors(const Request& request, const RequestId& id, Actions& actions) {
+  const bool there = request.phase == Phase::kSent || request.phase == Phase::kReserved;
+  for (const LinkId link : {there ? request.link : 0, request.left_at}) {
+    const auto found = links_.find(link);
+    if (found != links_.end() && found->second->second.outstanding.contains(id)) actions.push_back(SendCancel{link, id});
+  }
 }
 
 void Router::expire(Instant now, Actions& actions) {
@@ -235,7 +264,7 @@ void Router::expire(Instant now, Actions& actions) {
     const auto request = requests_.find(deadlines_.begin()->second);
     Request& r = request->second;
     const std::string waited = format_duration(r.deadline - r.arrived);
-    if (r.phase == Phase::kSent || r.phase == Phase::kReserved) cancel_at_executor(r, request->first, actions);
+    cancel_at_executors(r, request->first, actions);
     if (r.phase == Phase::kReserved) {
       forget(request);
     } else if (r.phase == Phase::kSent) {
@@ -297,7 +326,7 @@ bool Router::dispatch_one(Instant now, Requests::iterator request, Actions& acti
   bool held_back = false;
   for (auto entry = executors_.begin(); entry != executors_.end(); ++entry) {
     const Executor& executor = entry->second;
-    if (!executor.up || executor.draining || !may_serve(entry->first, r.revision)) continue;
+    if (!executor.up || executor.draining || suspicion_.suspected(executor.link) || !may_serve(entry->first, r.revision)) continue;
     if (executor.outstanding.contains(request->first)) {  // It has not let go of an earlier attempt; a second would be a duplicate.
       held_back = true;
       continue;
@@ -320,6 +349,7 @@ bool Router::dispatch_one(Instant now, Requests::iterator request, Actions& acti
   unqueue(request);
   executor->second.outstanding.insert(request->first);
   ++outstanding_;
+  suspicion_.expect(now, executor->second.link, executor->second.beat, time_for(r.message->by_ticket ? 0 : r.message->payload_bytes));
   ++r.attempts;
   r.link = executor->second.link;
   r.sent = now;

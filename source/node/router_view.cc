@@ -54,10 +54,12 @@ void Router::handle(Instant, LinkUp& event, Actions&) {
   executor.incarnation = event.incarnation;
   executor.credits = event.credits;
   executor.draining = event.draining;
+  executor.beat = event.beat;
   executor.backoff = kConnectRetryMin;
 }
 
-void Router::handle(Instant, LinkCredits& event, Actions&) {
+void Router::handle(Instant now, LinkCredits& event, Actions& actions) {
+  heard(now, event.link, actions);
   const auto found = links_.find(event.link);
   if (found == links_.end()) return;
   found->second->second.credits = event.credits;
@@ -71,6 +73,7 @@ void Router::handle(Instant now, LinkLost& event, Actions& actions) {
   Executor& executor = entry->second;
   const bool was_up = executor.up;
   links_.erase(found);
+  suspicion_.forget(event.link);
   executor.link = 0;
   executor.connect_at = now + executor.backoff;
   if (!was_up) executor.backoff = std::min(executor.backoff * 2, kConnectRetryMax);
@@ -83,6 +86,7 @@ void Router::drop_link(Instant now, const std::string& name, Executor& executor,
   if (executor.link != 0) {
     actions.push_back(CloseLink{executor.link});
     links_.erase(executor.link);
+    suspicion_.forget(executor.link);
     executor.link = 0;
   }
   executor.up = false;
@@ -119,6 +123,7 @@ void Router::connect(Instant now, Actions& actions) {
 bool Router::freed(LinkId link, const RequestId& id) {
   const auto found = links_.find(link);
   if (found == links_.end() || found->second->second.outstanding.erase(id) == 0) return false;
+  if (found->second->second.outstanding.empty()) suspicion_.settle(link);
   --outstanding_;
   return true;
 }

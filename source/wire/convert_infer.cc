@@ -183,6 +183,7 @@ void to_proto(const Welcome& welcome, v1::Welcome* proto) {
   proto->set_name(welcome.name);
   proto->set_credits(welcome.credits);
   proto->set_draining(welcome.draining);
+  proto->set_beat_us(welcome.beat.us());
 }
 
 absl::StatusOr<Welcome> from_proto(const v1::Welcome& proto) {
@@ -192,8 +193,9 @@ absl::StatusOr<Welcome> from_proto(const v1::Welcome& proto) {
                                                  ": run the same version of Cenote everywhere"));
   }
   CENOTE_RETURN_IF_ERROR(check_text("welcome name", proto.name(), kNameBytesMax));
+  CENOTE_ASSIGN_OR_RETURN(const Duration beat, duration_of("welcome beat", proto.beat_us()));
   return Welcome{.incarnation = proto.incarnation(), .name = proto.name(), .credits = proto.credits(),
-                 .draining = proto.draining()};
+                 .draining = proto.draining(), .beat = beat};
 }
 
 v1::InferenceUp to_proto(const InferRequest& request) {
@@ -244,6 +246,7 @@ v1::InferenceDown to_proto(InferDown&& message) {
       down.mutable_credits()->set_credits(credits.credits);
       down.mutable_credits()->set_draining(credits.draining);
     }
+    void operator()(const PeerBeat& beat) { down.mutable_beat()->set_next_us(beat.next.us()); }
   } write;
   std::visit(write, message);
   return std::move(write.down);
@@ -267,6 +270,10 @@ absl::StatusOr<InferDown> from_proto(v1::InferenceDown&& proto) {
       return InferDown(SlotReleased{from_proto(proto.released().id()), from_proto(proto.released().status())});
     case v1::InferenceDown::kCredits:
       return InferDown(CreditsChanged{proto.credits().credits(), proto.credits().draining()});
+    case v1::InferenceDown::kBeat: {
+      CENOTE_ASSIGN_OR_RETURN(const Duration next, duration_of("beat", proto.beat().next_us()));
+      return InferDown(PeerBeat{next});
+    }
     case v1::InferenceDown::KIND_NOT_SET: break;
   }
   return absl::InvalidArgumentError("session message of a kind that this version does not know");

@@ -28,7 +28,9 @@ struct Welcome {               // First message of every server.
   std::string name;
   uint32_t credits = 0;        // Requests the sender may have outstanding on this session.
   bool draining = false;
+  Duration beat;               // While the other side waits, something comes at least so often; a Beat may say otherwise. 0: not so.
 };
+struct PeerBeat { Duration next; };
 struct CreditsChanged {
   uint32_t credits = 0;
   bool draining = false;
@@ -36,7 +38,7 @@ struct CreditsChanged {
 inline constexpr uint32_t kProtocolVersion = 1;
 
 using InferUp = std::variant<InferRequest, CancelInfer, ReserveSlot>;
-using InferDown = std::variant<Welcome, InferReply, Ticket, SlotReleased, CreditsChanged>;
+using InferDown = std::variant<Welcome, InferReply, Ticket, SlotReleased, CreditsChanged, PeerBeat>;
 
 // ---- conversions --------------------------------------------------------------------------------------------------------
 void to_proto(const RequestId& id, v1::RequestId* proto);

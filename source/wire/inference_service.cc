@@ -15,6 +15,7 @@
 namespace cenote::wire {
 namespace {
 
+constexpr int kBeatSlot = 0;
 using SessionStream = ServerStream<v1::InferenceUp, v1::InferenceDown>;
 
 class GrpcInferenceService final : public InferenceService, private v1::Inference::CallbackService {
@@ -27,7 +28,9 @@ class GrpcInferenceService final : public InferenceService, private v1::Inferenc
   void send(uint64_t session, InferDown message) override {
     const std::shared_ptr<SessionStream> stream = find(session);
     if (stream == nullptr) return;
-    const absl::Status status = stream->send(to_proto(std::move(message)));
+    // A caller who does not read has one beat waiting, not one for each time that it was due.
+    const bool beat = std::holds_alternative<PeerBeat>(message);
+    const absl::Status status = beat ? stream->send_latest(kBeatSlot, to_proto(std::move(message))) : stream->send(to_proto(std::move(message)));
     if (status.code() != absl::StatusCode::kResourceExhausted) return;
     LOG_WARNING("session {}: {}; it is ended", session, std::string(status.message()));
     stream->cancel();

@@ -325,6 +325,8 @@ struct World {
   void apply(const SendReply& a) { outcome(a.reply.id, a.session); }
   void apply(const SendTicket& a) { outcome(a.ticket.id, a.session); }
   void apply(const Announce&) {}
+  void apply(const SendBeat&) {}
+  void apply(const Noticed&) {}
   void hold(LinkId link, const RequestId& id, bool reserved) {
     RC_ASSERT(links.contains(link));
     Link& l = links[link];
@@ -370,7 +372,12 @@ RC_GTEST_PROP(RouterWalk, each_admitted_request_has_one_outcome_bounds_hold_and_
   SessionId next_session = 1;
   const int moves = *rc::gen::inRange(0, 300);
   for (int move = 0; move < moves; ++move) {
-    now = now + Duration::from_ms(*rc::gen::inRange(0, 40));
+    const Instant until = now + Duration::from_ms(*rc::gen::inRange(0, 40));
+    while (router.next_deadline() > now && router.next_deadline() < until) {  // Silence is what passes while the router is awake.
+      now = router.next_deadline();
+      step({});
+    }
+    now = until;
     const int kind = *rc::gen::inRange(0, 100);
     if (kind < 10 || world.sessions.empty()) {
       world.sessions.insert(next_session);
@@ -402,7 +409,7 @@ RC_GTEST_PROP(RouterWalk, each_admitted_request_has_one_outcome_bounds_hold_and_
           world.links.erase(link);
           step({LinkLost{link, absl::UnavailableError("refused")}});
         } else {
-          step({LinkUp{.link = link, .incarnation = 1, .credits = world.links[link].credits}});
+          step({LinkUp{.link = link, .incarnation = 1, .credits = world.links[link].credits, .beat = Duration::from_ms(40)}});
         }
       } else if (kind < 65) {
         world.links.erase(link);
@@ -418,7 +425,7 @@ RC_GTEST_PROP(RouterWalk, each_admitted_request_has_one_outcome_bounds_hold_and_
           step({ReplyArrived{link, {.id = id, .status = status}}});
         }
       } else {
-        step({});
+        step({LinkBeat{link, Duration::from_ms(40)}});
       }
     }
   }

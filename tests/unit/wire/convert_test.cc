@@ -72,7 +72,7 @@ TEST(Convert, every_session_message_survives_and_keeps_its_bytes) {
   check_round_trip<v1::Reply>("reply", sample_reply());
   check_round_trip<v1::Ticket>("ticket", sample_ticket());
   check_round_trip<v1::Reserve>("reserve", ReserveSlot{.id = {.high = 1, .low = 2}, .revision = sample_digest(3), .expires_in = Duration::from_seconds(10)});
-  check_round_trip<v1::Welcome>("welcome", Welcome{.incarnation = 7, .name = "router-0", .credits = 4096, .draining = true});
+  check_round_trip<v1::Welcome>("welcome", Welcome{.incarnation = 7, .name = "router-0", .credits = 4096, .draining = true, .beat = Duration::from_ms(40)});
   const auto check_down = [](const std::string& name, InferDown message) {
     const std::string bytes = to_proto(std::move(message)).SerializeAsString();
     expect_golden("wire/" + name + ".bin", bytes);

@@ -90,6 +90,9 @@ py::dict to_dict(const MemberReport& member) {
     dict["routed"] = member.routed;
     dict["refused"] = member.refused;
     dict["retried"] = member.retried;
+    dict["suspected"] = member.suspected;
+    dict["stalls"] = member.stalls;
+    dict["stall_longest_ms"] = member.stall_longest.ms();
   }
   return dict;
 }

@@ -96,7 +96,7 @@ struct ClusterSettings {
   uint64_t payload_bytes_max = 0;
   Duration deploy_lease;
   Duration drain_timeout;
-  Duration silence_max;          // node/suspicion.h
+  Duration silence_max;          // base/suspicion.h
   std::shared_ptr<const Settings> resolved;  // Every value by path, with its origin.
 
   // Null if the cluster has no such daemon.

@@ -17,6 +17,7 @@
 #include "bin/agent_grants.h"
 #include "bin/agent_manifest.h"
 #include "bin/controller_news.h"
+#include "bin/controller_pulse.h"
 #include "bin/mailbox.h"
 #include "bin/process.h"
 #include "bin/process_usage.h"
@@ -116,6 +117,7 @@ class AgentRole {
     load::FetcherOptions options;
     options.limits.read_bytes = settings_.read_bytes;
     options.servers.read_timeout = settings_.read_timeout;
+    options.servers.silence_max = context_.settings.silence_max;
     options.reads_in_flight = settings_.reads_in_flight;
     options.link_gb_per_s = settings_.link_gb_per_s;
     if (settings_.link_gb_per_s > 0) LOG_INFO("fetching is paced to {} GB/s", settings_.link_gb_per_s);
@@ -141,6 +143,7 @@ class AgentRole {
                                .cache_path = cache_->path(),
                                .cache_file_bytes = cache_->file_bytes()};
     for (const DeviceSettings& device : settings_.devices) options.devices.push_back(device.name);
+    options.beat = beat_interval(context_.settings.silence_max);
     options.silence_max = std::max(options.silence_max, context_.settings.controller.heartbeat_interval * 4);
     return options;
   }
@@ -153,6 +156,7 @@ class AgentRole {
     while (true) {
       const bool draining = drain_end != Instant::infinite_future();
       const Instant now = monotonic_now();
+      pulse_.step(now, *link_);
       if (!draining && (drained_by_controller_ || context_.stop_requested())) {
         drain_end = now + context_.settings.drain_timeout;
         inputs.push_back(node::agent::DrainBegan{});
@@ -174,7 +178,7 @@ class AgentRole {
         next_report = now + context_.settings.controller.heartbeat_interval;
       }
       const bool stop_known = drain_end != Instant::infinite_future();
-      mailbox_.wait(std::min({next_report, machine_->next_step(now), drain_end}), {stop_known ? -1 : context_.stop_fd, exits_}, events);
+      mailbox_.wait(std::min({next_report, machine_->next_step(now), pulse_.next(), drain_end}), {stop_known ? -1 : context_.stop_fd, exits_}, events);
       for (Event& event : events) take(std::move(event), inputs, next_report);
       take_exits(inputs);
     }
@@ -213,6 +217,8 @@ class AgentRole {
   void obey(Directive directive, std::vector<node::agent::Event>& inputs) {
     if (auto* assignment = std::get_if<Assignment>(&directive)) {
       inputs.push_back(node::agent::AssignmentCame{std::move(*assignment)});
+    } else if (auto* suspects = std::get_if<Suspects>(&directive)) {
+      fetcher_->avoid({suspects->names.begin(), suspects->names.end()});
     } else if (std::holds_alternative<DrainMember>(directive)) {
       drained_by_controller_ = true;
     } else if (const auto* refused = std::get_if<Refused>(&directive)) {
@@ -268,6 +274,13 @@ class AgentRole {
     LOG_WARNING("executor {}: {}; it is killed", settings_.devices.at(a.device).name, a.why);
     if (processes_.at(a.device)) processes_[a.device]->signal(SIGKILL);
   }
+  void perform(node::agent::Noticed& a, Inputs&) {
+    if (a.silent) {
+      LOG_WARNING("executor {}/{} is silent", context_.name, settings_.devices.at(a.device).name);
+    } else {
+      LOG_INFO("executor {}/{} speaks again", context_.name, settings_.devices.at(a.device).name);
+    }
+  }
   void perform(node::agent::SetServers& a, Inputs&) {
     grants_->set(a.servers);
     fetcher_->set_servers(std::move(a.servers));
@@ -301,6 +314,9 @@ class AgentRole {
     const load::FetcherStats stats = fetcher_->stats();
     report.fetched_bytes = stats.fetched_bytes;
     report.integrity_failures = stats.corrupt_chunks;
+    report.suspected = stats.suspected + pulse_.suspected() + machine_->suspected();
+    report.stalls = pulse_.stalls().stalls;
+    report.stall_longest = pulse_.stalls().longest;
     report.executors = machine_->executors();
     link_->report(report);
   }
@@ -351,6 +367,7 @@ class AgentRole {
   std::unique_ptr<wire::Server> server_;
   ControllerNews controller_news_;
   std::unique_ptr<wire::ControllerLink> link_;
+  ControllerPulse pulse_{context_.settings.silence_max};
   std::map<std::string, std::string> reported_;  // Executor -> what its last report said that others act on.
   int64_t jobs_ = 0;
   uint64_t ready_to_ = 0;

@@ -132,6 +132,7 @@ class ControllerRole {
         if (const auto stream = find_stream(number)) stream->cancel();
       }
     };
+    h.beat = [this](uint64_t number, Duration next) { (void)mailbox_.post(MemberBeat{number, next}); };  // Without it the next one counts.
     h.ended = [this](uint64_t number) {
       {
         const std::lock_guard lock(streams_mutex_);
@@ -161,6 +162,9 @@ class ControllerRole {
   MemberReport self_report() const {
     MemberReport report{.name = context_.name, .role = Role::kController, .incarnation = incarnation_, .address = server_->address()};
     fill_process_usage(report);
+    report.suspected = machine_->suspected();
+    report.stalls = machine_->stalls().stalls;
+    report.stall_longest = machine_->stalls().longest;
     return report;
   }
 

@@ -91,12 +91,18 @@ class ExecutorRole {
   absl::Status loop() {
     Instant next_report = monotonic_now() + context_.settings.controller.heartbeat_interval;
     Instant drain_end = Instant::infinite_future();  // Set once draining.
+    const Duration beat = beat_interval(context_.settings.silence_max);
+    Instant next_beat = monotonic_now();
     std::vector<Event> events;
     while (true) {
       const bool draining = drain_end != Instant::infinite_future();
       const Instant check = changing_ ? monotonic_now() + kReadinessCheck : Instant::infinite_future();
-      mailbox_.wait(std::min({next_report, machine_.next_deadline(), drain_end, check}), {draining ? -1 : context_.stop_fd}, events);
+      mailbox_.wait(std::min({next_report, machine_.next_deadline(), drain_end, check, next_beat}), {draining ? -1 : context_.stop_fd}, events);
       const Instant now = monotonic_now();
+      if (now >= next_beat) {
+        (void)agent_->send(AttachBeat{beat});  // Without it the next one counts; a closed link ends the executor.
+        next_beat = now + beat;
+      }
       inputs_.clear();
       for (Event& event : events) take(std::move(event));
       if (agent_gone_) return absl::UnavailableError(str_cat("the agent ", place_.agent->name, " is gone: ", to_std(agent_gone_->message())));
@@ -226,6 +232,7 @@ class ExecutorRole {
   }
   void take_from_agent(Prefetch& prefetch) { inputs_.push_back(node::executor::PrefetchChanged{std::move(prefetch.revisions)}); }
   void take_from_agent(const EvictRevision& evict) { inputs_.push_back(node::executor::EvictAsked{evict.revision}); }
+  void take_from_agent(const AttachBeat& beat) { inputs_.push_back(node::executor::AgentBeat{beat.next}); }
   void take_from_agent(const DrainExecutor&) { drain_asked_ = true; }
   void take_from_agent(const FetchDone& done) {
     if (done.refetched > 0) LOG_WARNING("revision {}: {} corrupt chunks were fetched again", done.revision.short_hex(), done.refetched);
@@ -245,12 +252,20 @@ class ExecutorRole {
   void perform(node::executor::Announce& action) {
     if (welcomed_.insert(action.session).second) {
       service_->send(action.session, wire::Welcome{.incarnation = incarnation_, .name = context_.name, .credits = action.credits,
-                                                   .draining = action.draining, .beat = node::beat_interval(context_.settings.silence_max)});
+                                                   .draining = action.draining, .beat = beat_interval(context_.settings.silence_max)});
     } else {
       service_->send(action.session, wire::CreditsChanged{.credits = action.credits, .draining = action.draining});
     }
   }
   void perform(const node::executor::SendBeat& action) { service_->send(action.session, wire::PeerBeat{action.next}); }
+  void perform(const node::executor::SendStuck& action) { service_->send(action.session, wire::RequestStuck{action.id}); }
+  void perform(const node::executor::Noticed& action) {
+    if (action.silent) {
+      LOG_WARNING("the agent {} is silent; requests for what it has to fetch may go elsewhere", place_.agent->name);
+    } else {
+      LOG_INFO("the agent {} speaks again", place_.agent->name);
+    }
+  }
   void perform(const node::executor::OpenRevision& action) {
     acquires_.want(action.revision, action.urgent);
     if (attached_) acquire(action.revision, action.urgent);

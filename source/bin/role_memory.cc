@@ -12,6 +12,7 @@
 #include "base/units.h"
 #include "bin/calls.h"
 #include "bin/controller_news.h"
+#include "bin/controller_pulse.h"
 #include "bin/fabric_thread.h"
 #include "bin/mailbox.h"
 #include "bin/memory_disk.h"
@@ -116,8 +117,9 @@ class MemoryRole {
     while (true) {
       const bool draining = drain_end != Instant::infinite_future();
       const Instant drain_check = draining ? monotonic_now() + kDrainCheck : drain_end;
-      mailbox_.wait(std::min({next_report, machine_->next_deadline(), drain_check}), {draining ? -1 : context_.stop_fd}, events);
+      mailbox_.wait(std::min({next_report, machine_->next_deadline(), pulse_.next(), drain_check}), {draining ? -1 : context_.stop_fd}, events);
       const Instant now = monotonic_now();
+      pulse_.step(now, *link_);
       std::vector<node::MemoryServerEvent> inputs;
       for (Event& event : events) take(std::move(event), inputs);
       if (!draining && (drained_by_controller_ || context_.stop_requested())) {
@@ -218,6 +220,9 @@ class MemoryRole {
     const bool whole = inventory_due_;
     const bool changed = machine_->changed();
     machine_->fill_report(monotonic_now(), whole, report);
+    report.suspected = pulse_.suspected();
+    report.stalls = pulse_.stalls().stalls;
+    report.stall_longest = pulse_.stalls().longest;
     report.memory.name = context_.name;
     report.memory.control_address = server_->address();
     if (!whole && !changed) {
@@ -279,6 +284,7 @@ class MemoryRole {
   std::unique_ptr<wire::Server> server_;
   ControllerNews controller_news_;
   std::unique_ptr<wire::ControllerLink> link_;
+  ControllerPulse pulse_{context_.settings.silence_max};
   bool inventory_due_ = false;
   bool lost_increment_ = false;
   bool drained_by_controller_ = false;

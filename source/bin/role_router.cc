@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/status.h"
 #include "bin/controller_news.h"
+#include "bin/controller_pulse.h"
 #include "bin/mailbox.h"
 #include "bin/open_count.h"
 #include "bin/process_usage.h"
@@ -81,8 +82,9 @@ class RouterRole {
     std::vector<node::router::Action> actions;
     while (true) {
       const bool draining = drain_end != Instant::infinite_future();
-      mailbox_.wait(std::min({next_report, machine_.next_deadline(), drain_end}), {draining ? -1 : context_.stop_fd}, events);
+      mailbox_.wait(std::min({next_report, machine_.next_deadline(), pulse_.next(), drain_end}), {draining ? -1 : context_.stop_fd}, events);
       const Instant now = monotonic_now();
+      pulse_.step(now, *link_);
       inputs.clear();
       for (Event& event : events) take(std::move(event), inputs);
       if (!draining && (drained_by_controller_ || context_.stop_requested())) {
@@ -141,6 +143,7 @@ class RouterRole {
       void operator()(const wire::CreditsChanged& c) {
         role.post(node::router::LinkCredits{.link = link, .credits = c.credits, .draining = c.draining});
       }
+      void operator()(const wire::RequestStuck& stuck) { role.post(node::router::LinkStuck{link, stuck.id}); }
       void operator()(const wire::PeerBeat& beat) { role.post(node::router::LinkBeat{link, beat.next}); }
     };
     std::visit(Post{*this, link}, down);
@@ -202,7 +205,7 @@ class RouterRole {
   void perform(node::router::Announce& action) {
     if (welcomed_.insert(action.session).second) {
       service_->send(action.session, wire::Welcome{.incarnation = incarnation_, .name = context_.name, .credits = action.credits,
-                                                   .draining = action.draining, .beat = node::beat_interval(context_.settings.silence_max)});
+                                                   .draining = action.draining, .beat = beat_interval(context_.settings.silence_max)});
     } else {
       service_->send(action.session, wire::CreditsChanged{.credits = action.credits, .draining = action.draining});
     }
@@ -229,7 +232,9 @@ class RouterRole {
     const node::RouterCounts counts = machine_.counts();
     MemberReport report{.name = context_.name, .role = Role::kRouter, .incarnation = incarnation_, .address = server_->address(),
                         .draining = draining_, .outstanding = counts.outstanding, .queued = counts.queued, .routed = counts.routed,
-                        .refused = counts.refused, .retried = counts.retried};
+                        .refused = counts.refused, .retried = counts.retried,
+                        .suspected = counts.suspected + pulse_.suspected(), .stalls = pulse_.stalls().stalls,
+                        .stall_longest = pulse_.stalls().longest};
     fill_process_usage(report);
     link_->report(report);
   }
@@ -255,6 +260,7 @@ class RouterRole {
   std::unique_ptr<wire::Server> server_;
   ControllerNews controller_news_;
   std::unique_ptr<wire::ControllerLink> link_;
+  ControllerPulse pulse_{context_.settings.silence_max};
   std::map<LinkId, std::shared_ptr<wire::InferenceSession>> links_;
   OpenCount open_links_;
   std::set<SessionId> welcomed_;

@@ -26,7 +26,15 @@ Fetcher::Loop::Loop(fabric::Transport& transport, cache::HostCache& cache, const
 
 Fetcher::Loop::~Loop() { servers.clear(); }  // Endpoints end before the region and the transport.
 
+absl::Status Fetcher::Loop::register_memory() {
+  static_assert(sizeof scratch_ >= ServerTable::kProbeBytes);
+  CENOTE_ASSIGN_OR_RETURN(scratch_region_, transport.register_memory(scratch_, fabric::Access::kLocal));
+  CENOTE_ASSIGN_OR_RETURN(region, transport.register_memory(cache.data(), fabric::Access::kLocal));
+  return absl::OkStatus();
+}
+
 bool Fetcher::Loop::step(Instant now) {
+  servers.awake(now);
   post(now);
   const bool arrived = poll(now);
   if (arrived) {
@@ -34,10 +42,11 @@ bool Fetcher::Loop::step(Instant now) {
     for (const Landed& landed : landed_) check(landed);
     landed_.clear();
   }
+  const bool lost = watch(now);
   ask_grants(now);
   expire_at_ = queue.expire(now);
   report();
-  return arrived;
+  return arrived || lost;  // Its reads go elsewhere at once.
 }
 
 void Fetcher::Loop::post(Instant now) {
@@ -73,6 +82,7 @@ bool Fetcher::Loop::poll(Instant now) {
   std::array<fabric::Completion, 64> completions;
   const size_t count = transport.poll(completions);
   for (size_t i = 0; i < count; ++i) {
+    if (servers.probe_ended(completions[i], now)) continue;
     const auto flying = flying_.find(completions[i].tag);
     if (flying == flying_.end()) continue;  // Of an endpoint that was closed meanwhile.
     const FetchQueue::Read read = flying->second;
@@ -83,7 +93,7 @@ bool Fetcher::Loop::poll(Instant now) {
       continue;
     }
     flying_.erase(flying);
-    servers.succeeded(read.server);
+    servers.succeeded(read.server, now);
     stats.fetched_bytes += read.run.size_bytes(read.work->block.ref.size_bytes);
     const uint32_t to_check = queue.arrived(read, monotonic_now());
     if (to_check != 0) landed_.push_back({read, to_check});
@@ -143,9 +153,19 @@ void Fetcher::Loop::ask_grants(Instant now) {
     if (!servers.may_ask(server, now)) continue;
     std::vector<Digest> blocks = queue.ungranted(server, servers, now, kGrantBatchMax);
     if (blocks.empty()) continue;
-    servers.asked(server, blocks);
+    servers.asked(server, blocks, now);
     callbacks.ask_grant(server, std::move(blocks));
   }
+}
+
+bool Fetcher::Loop::watch(Instant now) {
+  const std::vector<std::string> silent = servers.watch(now, {.region = scratch_region_.get()});
+  for (const std::string& server : silent) {
+    ++stats.suspected;
+    lose(server, now, str_cat("it is silent: no read and no probe was answered for ", options.servers.silence_max.ms(), " ms"));
+  }
+  stats.stalls = servers.stalls();
+  return !silent.empty();
 }
 
 void Fetcher::Loop::mark_given_up() {
@@ -162,6 +182,7 @@ Instant Fetcher::Loop::next_due(Instant now) const {
   if (queue.idle()) return due;
   due = std::min(due, servers.next_retry(now));
   if (deferred_until_ > now) due = std::min(due, deferred_until_);
+  due = std::min(due, servers.next_watch());
   if (flying_.size() < options.reads_in_flight && !pace.allows(now)) due = std::min(due, pace.free_at());
   return std::min(due, expire_at_);
 }

@@ -1,6 +1,7 @@
 // load/fetch_loop.h - what the fetcher's thread does; included by fetcher.cc and fetch_loop.cc only.
 #pragma once
 
+#include <array>
 #include <map>
 #include <memory>
 #include <set>
@@ -16,6 +17,8 @@ struct Fetcher::Loop {
   Loop(fabric::Transport& transport, cache::HostCache& cache, const FetcherOptions& options, const FetcherCallbacks& callbacks);
   ~Loop();
 
+  // The cache, and where probes read to.
+  absl::Status register_memory();
   // One round: posts, polls, checks, reports. Returns whether anything happened.
   bool step(Instant now);
   Instant next_due(Instant now) const;
@@ -46,8 +49,11 @@ struct Fetcher::Loop {
   bool poll(Instant now);
   void check(const Landed& landed);
   uint32_t matching(const FetchBlock& block, uint32_t chunks) const;
+  bool watch(Instant now);  // True: a server fell silent.
   void report();
 
+  alignas(64) std::array<std::byte, 64> scratch_{};  // Where probes' bytes go; nobody looks at them.
+  std::unique_ptr<fabric::MemoryRegion> scratch_region_;
   std::map<fabric::Tag, FetchQueue::Read> flying_;
   fabric::Tag next_tag_ = 1;
   Instant deferred_until_;  // The transport was full.

@@ -113,9 +113,9 @@ std::optional<FetchQueue::Read> FetchQueue::next_of(Job& job, const ReplicaView&
 
 std::optional<std::string> FetchQueue::choose(const Work& work, const ReplicaView& replicas, Instant now,
                                               std::set<std::string>& needed, bool& pending) const {
-  for (const bool distrusted : {false, true}) {
+  for (const bool last : {false, true}) {
     for (const std::string& server : work.block.replicas) {
-      if (work.distrusted.contains(server) != distrusted) continue;
+      if ((work.distrusted.contains(server) || replicas.avoided(server)) != last) continue;
       switch (replicas.availability(server, work.block.ref.id, now)) {
         case Availability::kReady:
           if (!replicas.fresh(server, work.block.ref.id, now)) needed.insert(server);
@@ -138,7 +138,7 @@ std::vector<Digest> FetchQueue::ungranted(const std::string& server, const Repli
   const auto consider = [&](const FetchBlock& block, const std::set<std::string>& distrusted) {
     for (const bool pass : {false, true}) {
       for (const std::string& replica : block.replicas) {
-        if (distrusted.contains(replica) != pass) continue;
+        if ((distrusted.contains(replica) || replicas.avoided(replica)) != pass) continue;
         if (replicas.availability(replica, block.ref.id, now) == Availability::kLater) continue;
         if (replica == server && !replicas.fresh(server, block.ref.id, now) && seen.insert(block.ref.id).second) {
           ids.push_back(block.ref.id);

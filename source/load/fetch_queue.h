@@ -34,6 +34,8 @@ class ReplicaView {
   virtual Availability availability(const std::string& server, const Digest& block, Instant now) const = 0;
   // kReady, and the grant need not be renewed yet.
   virtual bool fresh(const std::string& server, const Digest& block, Instant now) const = 0;
+  // Asked only where no other can be: somebody has not heard of it for a moment.
+  virtual bool avoided(const std::string&) const { return false; }
 };
 
 struct FetchLimits {

@@ -48,6 +48,10 @@ void Fetcher::set_servers(std::vector<MemoryServerInfo> servers) {
   });
 }
 
+void Fetcher::avoid(std::set<std::string> servers) {
+  tell([servers = std::move(servers)](Loop& loop) { loop.servers.avoid(servers); });
+}
+
 void Fetcher::add(FetchJob job) {
   tell([job = std::move(job)](Loop& loop) mutable {
     loop.mark_given_up();
@@ -88,14 +92,13 @@ FetcherStats Fetcher::stats() const {
 void Fetcher::run(std::unique_ptr<fabric::Transport> transport) {
   {
     Loop loop(*transport, cache_, options_, callbacks_);
-    auto region = transport->register_memory(cache_.data(), fabric::Access::kLocal);
+    const absl::Status registered = loop.register_memory();
     {
       const std::lock_guard lock(mutex_);
-      start_status_ = region.status();
+      start_status_ = registered;
     }
     started_.notify_all();
-    if (region.ok()) loop.region = *std::move(region);
-    while (loop.region != nullptr) {
+    while (registered.ok()) {
       std::vector<std::function<void(Loop&)>> commands;
       {
         const std::lock_guard lock(mutex_);

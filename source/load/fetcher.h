@@ -16,6 +16,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -47,6 +48,8 @@ struct FetcherStats {
   uint64_t corrupt_chunks = 0;
   uint64_t reads = 0;
   uint64_t failed_reads = 0;
+  uint64_t suspected = 0;    // Servers that fell silent with reads in flight.
+  StallCount stalls;         // Of this thread.
 };
 
 class Fetcher {
@@ -59,6 +62,7 @@ class Fetcher {
   Fetcher& operator=(const Fetcher&) = delete;
 
   void set_servers(std::vector<MemoryServerInfo> servers);
+  void avoid(std::set<std::string> servers);  // ServerTable::avoid().
   void add(FetchJob job);
   void cancel(uint64_t job);
   void promote(uint64_t job);

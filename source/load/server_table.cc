@@ -32,6 +32,10 @@ std::vector<std::string> ServerTable::set(const std::vector<MemoryServerInfo>& s
   for (const auto& [name, server] : servers_) {
     if (!next.contains(name)) gone.push_back(name);
   }
+  for (const std::string& name : gone) {
+    silence_.forget(name);
+    std::erase_if(probes_, [&](const auto& probe) { return probe.second == name; });
+  }
   servers_ = std::move(next);
   return gone;
 }
@@ -45,7 +49,8 @@ Availability ServerTable::availability(const std::string& name, const Digest& bl
   if (missing != server.missing_until.end() && now < missing->second) return Availability::kLater;
   const auto held = server.held.find(block);
   const bool ready = held != server.held.end() && now + held->second.margin <= held->second.expires;
-  return ready ? Availability::kReady : Availability::kPending;
+  if (ready) return Availability::kReady;
+  return server.asking && now - server.asked_at > limits_.silence_max ? Availability::kLater : Availability::kPending;
 }
 
 bool ServerTable::fresh(const std::string& name, const Digest& block, Instant now) const {
@@ -60,10 +65,11 @@ bool ServerTable::may_ask(const std::string& name, Instant now) const {
   return found != servers_.end() && !found->second.asking && now >= found->second.retry_at;
 }
 
-void ServerTable::asked(const std::string& name, std::vector<Digest> blocks) {
+void ServerTable::asked(const std::string& name, std::vector<Digest> blocks, Instant now) {
   Server& server = servers_.at(name);
   server.asking = true;
   server.asked = std::move(blocks);
+  server.asked_at = now;
 }
 
 absl::Status ServerTable::granted(const std::string& name, Instant sent_at, const absl::StatusOr<Grant>& grant, Instant now) {
@@ -121,7 +127,12 @@ absl::Status ServerTable::read(const std::string& name, const FetchQueue::Work& 
   const fabric::RemoteSpan source{.region = held->second.region,
                                   .offset_bytes = held->second.offset_bytes + run.offset_bytes(),
                                   .size_bytes = target.size_bytes};
-  return server.endpoint->read(source, target, tag, std::min(now + limits_.read_timeout, held->second.expires));
+  CENOTE_RETURN_IF_ERROR(server.endpoint->read(source, target, tag, std::min(now + limits_.read_timeout, held->second.expires)));
+  if (server.flying++ == 0) {
+    server.heard_at = now;
+    silence_.expect(now, name, beat());
+  }
+  return absl::OkStatus();
 }
 
 void ServerTable::fail(const std::string& name, Instant now) {
@@ -129,15 +140,74 @@ void ServerTable::fail(const std::string& name, Instant now) {
   if (found == servers_.end()) return;
   Server& server = found->second;
   server.endpoint.reset();
+  server.flying = 0;
+  end_probes(server);
+  silence_.forget(name);
   server.held.clear();
   server.backoff = std::clamp(server.backoff * 2, limits_.backoff_min, limits_.backoff_max);
   server.retry_at = now + server.backoff;
 }
 
-void ServerTable::succeeded(const std::string& name) {
+void ServerTable::succeeded(const std::string& name, Instant now) {
   const auto found = servers_.find(name);
-  if (found != servers_.end()) found->second.backoff = {};
+  if (found == servers_.end()) return;
+  Server& server = found->second;
+  server.backoff = {};
+  server.heard_at = now;
+  silence_.heard(now, name);
+  if (server.flying > 0 && --server.flying == 0) silence_.settle(name);
 }
+
+std::vector<std::string> ServerTable::watch(Instant now, fabric::LocalSpan scratch) {
+  if (now < silence_.next_deadline()) return {};
+  for (auto& [name, server] : servers_) {
+    if (server.flying > 0 && server.probe == 0 && now - server.heard_at >= beat()) probe(server, now, scratch);
+  }
+  return silence_.step(now);
+}
+
+// Whatever cannot be posted is no sign of life, and no other one either: the silence goes on.
+void ServerTable::probe(Server& server, Instant now, fabric::LocalSpan scratch) {
+  const auto held = std::find_if(server.held.begin(), server.held.end(), [&](const auto& entry) {
+    return entry.second.size_bytes >= kProbeBytes && now + limits_.silence_max <= entry.second.expires;
+  });
+  if (held == server.held.end()) return;
+  if (server.probe_endpoint != nullptr && server.probe_endpoint->broken()) server.probe_endpoint.reset();
+  if (server.probe_endpoint == nullptr) {
+    auto endpoint = transport_.connect({.provider = server.info.fabric_provider, .bytes = server.info.fabric_address});
+    if (!endpoint.ok()) return;
+    server.probe_endpoint = *std::move(endpoint);
+  }
+  scratch.size_bytes = kProbeBytes;
+  const fabric::RemoteSpan source{.region = held->second.region, .offset_bytes = held->second.offset_bytes, .size_bytes = kProbeBytes};
+  const fabric::Tag tag = ++next_probe_;
+  if (!server.probe_endpoint->read(source, scratch, tag, now + limits_.read_timeout).ok()) return;
+  server.probe = tag;
+  probes_.emplace(tag, server.info.name);
+}
+
+bool ServerTable::probe_ended(const fabric::Completion& completion, Instant now) {
+  if (completion.tag < kProbeTags) return false;
+  const auto probe = probes_.extract(completion.tag);
+  if (probe.empty()) return true;  // Of a server that failed meanwhile.
+  Server& server = servers_.at(probe.mapped());
+  server.probe = 0;
+  if (completion.code != absl::StatusCode::kOk) {
+    server.probe_endpoint.reset();
+    return true;
+  }
+  server.heard_at = now;
+  silence_.heard(now, probe.mapped());
+  return true;
+}
+
+void ServerTable::end_probes(Server& server) {
+  server.probe_endpoint.reset();
+  if (server.probe != 0) probes_.erase(server.probe);
+  server.probe = 0;
+}
+
+Instant ServerTable::next_watch() const { return silence_.next_deadline(); }
 
 void ServerTable::clear() { servers_.clear(); }
 
@@ -145,6 +215,8 @@ Instant ServerTable::next_retry(Instant now) const {
   Instant next = Instant::infinite_future();
   for (const auto& [name, server] : servers_) {
     if (server.retry_at > now) next = std::min(next, server.retry_at);
+    const Instant late = server.asked_at + limits_.silence_max + Duration{1};
+    if (server.asking && late > now) next = std::min(next, late);
     for (const auto& [id, until] : server.missing_until) {
       if (until > now) next = std::min(next, until);
     }

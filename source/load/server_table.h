@@ -2,16 +2,23 @@
 //
 // A grant counts from the moment its request was sent; a read is posted only if it must end within it. A server that failed
 // is left alone for a while (twice as long each time), and everything it granted is forgotten: it may be another incarnation.
+//
+// Silence (base/suspicion.h). A server with reads in flight that completes none for a beat is probed: a read of kProbeBytes of what it granted,
+// over an endpoint of its own, so that it does not queue behind them. The probe decides, not the age of a read, which on a slow link may be great:
+// the data path's life is measured on the data path, and a stopped process whose NIC serves on is no fault. A call for grants that is not
+// answered in silence_max goes on, but others are asked meanwhile.
 // Loop-affine, as the Transport it connects through.
 #pragma once
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "base/clock.h"
+#include "base/suspicion.h"
 #include "fabric/transport.h"
 #include "load/fetch_queue.h"
 #include "message/record.h"
@@ -22,6 +29,7 @@ struct ServerLimits {
   Duration read_timeout = Duration::from_seconds(2);
   Duration backoff_min = Duration::from_ms(100);
   Duration backoff_max = Duration::from_seconds(2);
+  Duration silence_max = Duration::from_ms(120);
 };
 
 class ServerTable final : public ReplicaView {
@@ -34,10 +42,13 @@ class ServerTable final : public ReplicaView {
 
   Availability availability(const std::string& server, const Digest& block, Instant now) const override;
   bool fresh(const std::string& server, const Digest& block, Instant now) const override;
+  bool avoided(const std::string& server) const override { return avoided_.contains(server); }
+  // Whom the controller does not hear.
+  void avoid(std::set<std::string> servers) { avoided_ = std::move(servers); }
 
   // At most one request for grants per server is under way: it may be sent, it was sent.
   bool may_ask(const std::string& server, Instant now) const;
-  void asked(const std::string& server, std::vector<Digest> blocks);
+  void asked(const std::string& server, std::vector<Digest> blocks, Instant now);
   // A reply may leave blocks out that the server is still reading back from its disk: they are asked for again, at once if the reply brought
   // others, else after a while in which other replicas are asked.
   // kUnavailable: the grant is void (another incarnation, sizes that differ); the server counts as failed.
@@ -48,7 +59,18 @@ class ServerTable final : public ReplicaView {
                     fabric::Tag tag, Instant now);
   // Breaks the endpoint and backs off. No read of this server writes any more.
   void fail(const std::string& server, Instant now);
-  void succeeded(const std::string& server);
+  void succeeded(const std::string& server, Instant now);  // One of its reads.
+
+  // First of all in a round, before completions are taken.
+  void awake(Instant now) { silence_.awake(now); }
+  // Posts the probes that are due into `scratch` and returns the servers that have fallen silent: fail() them.
+  std::vector<std::string> watch(Instant now, fabric::LocalSpan scratch);
+  // True: it was a probe's.
+  bool probe_ended(const fabric::Completion& completion, Instant now);
+  Instant next_watch() const;
+  StallCount stalls() const { return silence_.stalls(); }
+  static constexpr uint64_t kProbeBytes = 64;
+  static constexpr fabric::Tag kProbeTags = fabric::Tag{1} << 63;  // Reads have smaller ones.
   void clear();  // Ends all endpoints.
 
   // When the next server may be tried again; infinite if none waits.
@@ -70,13 +92,25 @@ class ServerTable final : public ReplicaView {
     std::map<Digest, Instant> missing_until;
     std::vector<Digest> asked;
     bool asking = false;
+    Instant asked_at;
     Instant retry_at;
     Duration backoff;
+    size_t flying = 0;
+    Instant heard_at;          // Of its data path, while reads fly.
+    std::unique_ptr<fabric::Endpoint> probe_endpoint;
+    fabric::Tag probe = 0;     // Under way. 0: none.
   };
+  void probe(Server& server, Instant now, fabric::LocalSpan scratch);
+  void end_probes(Server& server);
+  Duration beat() const { return beat_interval(limits_.silence_max); }
 
   fabric::Transport& transport_;
   const ServerLimits limits_;
   std::map<std::string, Server> servers_;
+  std::set<std::string> avoided_;
+  Suspicion<std::string> silence_;   // Servers with reads in flight.
+  std::map<fabric::Tag, std::string> probes_;
+  fabric::Tag next_probe_ = kProbeTags;
 };
 
 }  // namespace cenote::load

@@ -25,7 +25,10 @@ struct DrainMember {};          // Take no more work, end when idle.
 struct Refused {                // The stream ends after it, e.g. another member has this name.
   absl::Status status;
 };
-using Directive = std::variant<Assignment, ClusterView, MemoryDirective, Heartbeat, DrainMember, Refused>;
+struct Suspects {               // Members that the controller does not hear just now; complete. Others are asked first.
+  std::vector<std::string> names;
+};
+using Directive = std::variant<Assignment, ClusterView, MemoryDirective, Heartbeat, DrainMember, Refused, Suspects>;
 
 // ---- deploy -------------------------------------------------------------------------------------------------------------
 struct DeployRequest {

@@ -35,7 +35,8 @@ struct Want {
   std::vector<WantedChunks> chunks;
 };
 struct ReleaseRevision { Digest revision; };
-using ExecutorUp = std::variant<ExecutorReport, Acquire, Want, ReleaseRevision>;
+struct AttachBeat { Duration next; };  // Either way: I live, and say so again within this.
+using ExecutorUp = std::variant<ExecutorReport, Acquire, Want, ReleaseRevision, AttachBeat>;
 
 // Agent -> executor.
 struct Attached {
@@ -62,6 +63,6 @@ struct FetchDone {
   uint64_t bytes = 0;
   uint64_t refetched = 0;             // Chunks that came corrupt and were fetched again.
 };
-using ExecutorDown = std::variant<Attached, Acquired, Prefetch, EvictRevision, DrainExecutor, FetchDone>;
+using ExecutorDown = std::variant<Attached, Acquired, Prefetch, EvictRevision, DrainExecutor, FetchDone, AttachBeat>;
 
 }  // namespace cenote

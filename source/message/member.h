@@ -87,6 +87,11 @@ struct MemberReport {
   uint64_t routed = 0;
   uint64_t refused = 0;
   uint64_t retried = 0;
+
+  // All: base/suspicion.h.
+  uint64_t suspected = 0;              // Peers that fell silent while it waited for them.
+  uint64_t stalls = 0;                 // Its own, of 50 ms and more.
+  Duration stall_longest;
 };
 
 // One tag of one name.

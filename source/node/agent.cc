@@ -16,9 +16,11 @@ Agent::Agent(AgentOptions options) : options_(std::move(options)), index_(option
 void Agent::step(Instant now, std::span<Event> events, std::vector<Action>& actions) {
   now_ = now;
   actions_ = &actions;
+  awake();
   for (Event& event : events) std::visit([this](auto& e) { on(e); }, event);
   expire();
   watch_executors();
+  watch_beats();
   // Room that came free serves who waits for it, urgent first.
   for (int round = 0; room_changed_ && round < 2; ++round) {
     room_changed_ = false;
@@ -87,6 +89,7 @@ void Agent::on(ExecutorSaid& event) {
     return;
   }
   executors_[*device].heard_at = now_;
+  heard(*device, event.message);
   if (const auto* acquire = std::get_if<Acquire>(&event.message)) {
     on_acquire(stream, *acquire);
   } else if (const auto* want = std::get_if<Want>(&event.message)) {

@@ -22,6 +22,7 @@
 #include <string>
 #include <vector>
 
+#include "base/suspicion.h"
 #include "node/agent_events.h"
 #include "node/cache_index.h"
 
@@ -41,7 +42,8 @@ struct AgentOptions {
   Duration restart_min = Duration::from_ms(200);            // Of executors, doubling.
   Duration restart_max = Duration::from_seconds(5);
   Duration start_timeout = Duration::from_seconds(60);      // From spawn to the first report.
-  Duration silence_max = Duration::from_seconds(15);        // Between reports.
+  Duration silence_max = Duration::from_seconds(15);        // Between reports; then it is killed.
+  Duration beat = Duration::from_ms(40);                    // To executors, so that they notice our silence.
 };
 
 struct AgentCounts {
@@ -61,6 +63,7 @@ class Agent {
 
   AgentCounts counts() const;
   std::vector<ExecutorReport> executors() const;
+  uint64_t suspected() const { return suspected_; }  // Executors that fell silent, so far.
   bool draining() const { return draining_; }
   bool drained() const;   // No executor is left.
 
@@ -117,6 +120,9 @@ class Agent {
   void on(agent::ExecutorExited& event);
   void on_report(agent::StreamId stream, const ExecutorReport& report);
   void watch_executors();
+  void awake();
+  void heard(size_t device, const ExecutorUp& message);
+  void watch_beats();
   void tell_prefetch(size_t device);
   std::optional<size_t> device_of(agent::StreamId stream) const;
   bool prefetches(agent::StreamId stream, const Digest& revision) const;
@@ -151,6 +157,9 @@ class Agent {
   std::map<std::string, std::vector<Digest>> prefetch_;
   std::vector<MemoryServerInfo> servers_;
   std::optional<uint64_t> evicted_version_;
+  Suspicion<size_t> silence_;        // Devices' executors.
+  Instant beat_at_;
+  uint64_t suspected_ = 0;
   uint64_t next_job_ = 1;
   bool room_changed_ = false;
   bool draining_ = false;

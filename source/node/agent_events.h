@@ -42,7 +42,8 @@ struct StartFetch { FetchJob job; };
 struct PromoteFetch { uint64_t job = 0; };
 struct CancelFetch { uint64_t job = 0; };
 struct WantBlock { Digest block; uint32_t chunks = 0; };
+struct Noticed { size_t device = 0; bool silent = false; };        // For the log: an executor fell silent, or speaks again.
 using Action = std::variant<Tell, CloseStream, SpawnExecutor, KillExecutor, SetServers, RetireWord, ResetWord, CheckManifest, StartFetch,
-                            PromoteFetch, CancelFetch, WantBlock>;
+                            PromoteFetch, CancelFetch, WantBlock, Noticed>;
 
 }  // namespace cenote::node::agent

@@ -45,6 +45,41 @@ void Agent::on_report(StreamId stream, const ExecutorReport& report) {
   Executor& executor = executors_[*device];
   executor.report = report;
   executor.heard_at = now_;
+  heard(*device, report);
+}
+
+// While the agent itself stood still it could hear nobody: executors are not killed for that.
+void Agent::awake() {
+  const Duration late = silence_.awake(now_);
+  if (late < Suspicion<size_t>::kStallMin) return;
+  for (Executor& executor : executors_) {
+    executor.heard_at = executor.heard_at + late;
+    executor.spawned_at = executor.spawned_at + late;
+  }
+}
+
+void Agent::heard(size_t device, const ExecutorUp& message) {
+  const auto* beat = std::get_if<AttachBeat>(&message);
+  if (beat != nullptr) silence_.expect(now_, device, beat->next);
+  const bool again = beat != nullptr ? silence_.heard(now_, device, beat->next) : silence_.heard(now_, device);
+  if (again) actions_->push_back(Noticed{device, false});
+}
+
+// Beats both ways while executors are attached. A silent one is only told of: routers see for themselves who answers them.
+void Agent::watch_beats() {
+  for (const size_t device : silence_.step(now_)) {
+    ++suspected_;
+    actions_->push_back(Noticed{device, true});
+  }
+  const bool attached = std::any_of(executors_.begin(), executors_.end(), [](const Executor& executor) { return executor.stream != 0; });
+  if (!attached) {
+    beat_at_ = Instant::infinite_future();
+  } else if (beat_at_ == Instant::infinite_future() || now_ >= beat_at_) {
+    beat_at_ = now_ + options_.beat;
+    for (const Executor& executor : executors_) {
+      if (executor.stream != 0) tell(executor.stream, AttachBeat{options_.beat});
+    }
+  }
 }
 
 void Agent::tell_prefetch(size_t device) {
@@ -62,6 +97,7 @@ void Agent::on(StreamEnded& event) {
   drop_stream(event.stream);
   for (Executor& executor : executors_) {
     if (executor.stream != event.stream) continue;
+    silence_.forget(static_cast<size_t>(&executor - executors_.data()));
     executor.stream = 0;
     executor.heard_at = now_;  // It has start_timeout to end or to come back.
     executor.spawned_at = now_;
@@ -83,6 +119,7 @@ void Agent::on(ExecutorSpawned& event) {
 void Agent::on(ExecutorExited& event) {
   Executor& executor = executors_.at(event.device);
   if (executor.pid != event.pid) return;
+  silence_.forget(event.device);
   if (executor.stream != 0) drop_stream(executor.stream);
   // An executor that lived a while starts with a clean slate; one that dies at once is tried ever more rarely.
   const bool lived = executor.pid != 0 && now_ - executor.spawned_at > Duration::from_seconds(10);

@@ -344,6 +344,8 @@ void Agent::expire() {
 Instant Agent::next_step(Instant now) const {
   Instant next = Instant::infinite_future();
   const auto at = [&](Instant due) { next = std::min(next, std::max(due, now)); };
+  at(silence_.next_deadline());
+  at(beat_at_);
   for (const auto& [digest, pending] : unknown_) {
     for (const Pending& one : pending) at(one.since + options_.unknown_timeout);
   }

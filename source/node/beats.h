@@ -1,4 +1,4 @@
-// node/beats.h - tells those who wait for us that we live: node/suspicion.h is the other end. A peer that is owed something (a reply)
+// node/beats.h - tells those who wait for us that we live: base/suspicion.h is the other end. A peer that is owed something (a reply)
 // hears at least each `every`, and no message is sent to one that waits for nothing. Each beat promises when the next comes at the latest.
 // With many peers waiting the promises grow, so that all beats together stay under kRateMax a second.
 //

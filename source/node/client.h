@@ -8,7 +8,7 @@
 // executor the router does the same). Any other status is the answer; so is kPermissionDenied or kUnauthenticated when every router
 // refuses us by it.
 //
-// A router that falls silent (node/suspicion.h) is not chosen until it speaks again; what it has goes to another as well, if there is one. An
+// A router that falls silent (base/suspicion.h) is not chosen until it speaks again; what it has goes to another as well, if there is one. An
 // executor that falls silent loses its ticket's request to the router, which knows others. The first answer counts.
 #pragma once
 
@@ -23,8 +23,8 @@
 #include "absl/status/status.h"
 #include "base/clock.h"
 #include "base/ids.h"
+#include "base/suspicion.h"
 #include "message/infer.h"
-#include "node/suspicion.h"
 
 namespace cenote::node {
 

@@ -17,10 +17,12 @@ Controller::Controller(ControllerOptions options, Catalogue catalogue, Instant n
       garbage_from_(now + options_.deploy_lease) {}
 
 void Controller::step(Instant now, std::span<const ControllerEvent> events, Actions& actions) {
+  awake(now);
   for (const ControllerEvent& event : events) {
     std::visit([&](const auto& e) { handle(now, e, actions); }, event);
   }
   expire(now, actions);
+  notice(now, actions);
   settle(now, actions);
   check_waiting(now, actions);
   collect_garbage(now);
@@ -28,7 +30,7 @@ void Controller::step(Instant now, std::span<const ControllerEvent> events, Acti
 }
 
 Instant Controller::next_deadline() const {
-  Instant next = Instant::infinite_future();
+  Instant next = silence_.next_deadline();
   for (const auto& [name, member] : members_) {
     next = std::min(next, member.last_seen + options_.member_timeout);
     if (member.stream != 0) next = std::min({next, member.last_told + kBeatInterval, member.ask_inventory});

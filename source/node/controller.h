@@ -27,6 +27,7 @@
 
 #include "absl/status/statusor.h"
 #include "base/clock.h"
+#include "base/suspicion.h"
 #include "catalog/catalogue.h"
 #include "message/control.h"
 #include "policy/assign.h"
@@ -54,6 +55,7 @@ using StreamId = uint64_t;  // Never used twice.
 // ---- events -------------------------------------------------------------------------------------------------------------
 struct Reported { StreamId stream = 0; MemberReport report; };  // The first of a stream is its join.
 struct StreamEnded { StreamId stream = 0; };
+struct MemberBeat { StreamId stream = 0; Duration next; };      // It lives, and says so again within `next`.
 struct Appended { absl::Status status; };                       // Answers AppendEvents.
 struct BeginAsked { CallId call = 0; DeployRequest request; Instant deadline; };
 struct RenewAsked { CallId call = 0; uint64_t deploy = 0; };
@@ -66,7 +68,7 @@ struct EvictAsked { CallId call = 0; std::string model; };
 struct ModelsAsked { CallId call = 0; std::string model; bool blocks = false; };
 struct ClusterAsked { CallId call = 0; MemberReport self; };
 struct MemberDrainAsked { CallId call = 0; std::string member; };
-using ControllerEvent = std::variant<Reported, StreamEnded, Appended, BeginAsked, RenewAsked, CommitAsked, AbortAsked, PublishAsked,
+using ControllerEvent = std::variant<Reported, StreamEnded, MemberBeat, Appended, BeginAsked, RenewAsked, CommitAsked, AbortAsked, PublishAsked,
                                      RollbackAsked, RemoveAsked, EvictAsked, ModelsAsked, ClusterAsked, MemberDrainAsked>;
 
 // ---- actions ------------------------------------------------------------------------------------------------------------
@@ -97,6 +99,8 @@ class Controller {
   void step(Instant now, std::span<const ControllerEvent> events, std::vector<ControllerAction>& actions);
   Instant next_deadline() const;
   const Catalogue& catalogue() const { return catalogue_; }
+  uint64_t suspected() const { return suspected_; }               // So far.
+  StallCount stalls() const { return silence_.stalls(); }
 
   static constexpr Duration kBeatInterval = Duration::from_ms(1'000);   // Every member hears at least so often.
   static constexpr Duration kEvictRepeated = Duration::from_ms(2'000);  // Evictions ride on every assignment for so long.
@@ -126,6 +130,7 @@ class Controller {
     std::set<Digest> dropping;         // Told to drop, not yet confirmed.
     bool dropping_changed = false;
     uint64_t directive_version = 0;
+    uint64_t suspects_told = 0;        // Of suspects_version_.
     std::optional<Assignment> assignment;  // As last sent on this stream.
     std::optional<ClusterView> view;
   };
@@ -160,6 +165,14 @@ class Controller {
   void lose(const std::string& name, const Say& why, Actions& actions);
   bool holds_live(const std::string& server) const;
   size_t live_replicas(const Digest& block) const;
+
+  // controller_notice.cc: a member that is silent for a moment is told of, one that is silent for long is lost.
+  void handle(Instant now, const MemberBeat& e, Actions& actions);
+  void awake(Instant now);
+  void hear(Instant now, const std::string& member, Actions& actions);
+  void disconnected(const std::string& member, Actions& actions);
+  void notice(Instant now, Actions& actions);
+  void suspect(const std::string& member, const char* why, Actions& actions);
 
   // controller_deploy.cc
   void handle(Instant now, const BeginAsked& e, Actions& actions);
@@ -196,6 +209,9 @@ class Controller {
   std::map<std::string, Member> members_;         // Live.
   std::map<std::string, MemberReport> lost_;
   std::map<StreamId, std::string> streams_;       // Joined ones -> member.
+  Suspicion<std::string> silence_;                // Members that beat.
+  uint64_t suspects_version_ = 0;
+  uint64_t suspected_ = 0;
   std::set<StreamId> refused_;                    // Their further reports are not heard.
 
   std::deque<Change> changes_;

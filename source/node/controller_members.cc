@@ -65,6 +65,7 @@ void Controller::handle(Instant now, const Reported& e, Actions& actions) {
                                  [](const ExecutorReport& a, const ExecutorReport& b) { return policy::same_executor(policy::without_load(a), policy::without_load(b)); });
   if (moved) told_dirty_ = true;
   member.last_seen = now;
+  hear(now, e.report.name, actions);
   member.report = e.report;
   member.report.held.clear();
   member.report.dropped.clear();
@@ -153,7 +154,11 @@ void Controller::handle(Instant, const StreamEnded& e, Actions& actions) {
   const auto member = members_.find(stream->second);
   if (member != members_.end() && member->second.stream == e.stream) {
     member->second.stream = 0;  // Still a member until it is silent for long: a broken connection is no death.
-    if (member->second.report.draining) lose(stream->second, Say{false, "has drained and left"}, actions);
+    if (member->second.report.draining) {
+      lose(stream->second, Say{false, "has drained and left"}, actions);
+    } else {
+      disconnected(stream->second, actions);
+    }
   }
   streams_.erase(e.stream);
 }
@@ -163,6 +168,8 @@ void Controller::lose(const std::string& name, const Say& why, Actions& actions)
   CENOTE_CHECK(member != members_.end());
   actions.emplace_back(Say{why.warning, str_cat(role_name(member->second.report.role), " ", name, " ", why.text)});
   if (member->second.stream != 0) streams_.erase(member->second.stream);
+  if (silence_.suspected(name)) ++suspects_version_;
+  silence_.forget(name);
   lost_[name] = std::move(member->second.report);
   members_.erase(member);
   told_dirty_ = true;
@@ -181,7 +188,10 @@ size_t Controller::live_replicas(const Digest& block) const {
 
 void Controller::handle(Instant, const ClusterAsked& e, Actions& actions) {
   ClusterStatus status{.cluster = options_.cluster, .members = {e.self}, .events = catalogue_.applied()};
-  for (const auto& [name, member] : members_) status.members.push_back(member.report);
+  for (const auto& [name, member] : members_) {
+    status.members.push_back(member.report);
+    if (silence_.suspected(name)) status.members.back().notes.emplace_back("not heard just now; others are asked until it speaks again");
+  }
   for (const auto& [name, report] : lost_) status.lost.push_back(report);
   actions.emplace_back(ClusterReply{e.call, std::move(status)});
 }

@@ -14,6 +14,9 @@
 // Order. First come, first served among requests whose revision is open; one that is still being opened holds up nobody else.
 // A request may start while its weights arrive; it then has the computing thread until it is done.
 //
+// Silence. Whoever waits hears that we live (node/beats.h). When our agent is silent, a request whose weights it has to bring is said to be
+// stuck: its router may give it to another beside us. It stays here too. One with a ticket waits.
+//
 // Revisions. Opened for requests (urgent) or because the controller assigned them (then warmed up while nothing waits, and reported
 // ready after that). Where room is short, the least recently used idle one that is not assigned is closed, for a request also
 // one that is; until it has room enough nothing is prefetched. Weights that cannot be had close the revision; its requests end with kUnavailable, so that routers try elsewhere.
@@ -30,9 +33,9 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/suspicion.h"
 #include "node/beats.h"
 #include "node/executor_events.h"
-#include "node/suspicion.h"
 
 namespace cenote::node {
 
@@ -83,6 +86,7 @@ class Executor {
     bool loading = false;
     bool unreserved = false;           // A caller's with a ticket whose reservation has not come.
     bool cancelled = false;            // While it runs.
+    bool stuck_told = false;
   };
   using Requests = std::map<RequestId, Request>;
   enum class Hold : uint8_t { kOpening, kOpen, kClosing };
@@ -117,6 +121,8 @@ class Executor {
   void remember(Instant now, const InferReply& reply, bool reservation_due);
   void expire(Instant now, Actions& actions);
   bool waits(executor::SessionId session) const;
+  void handle(Instant now, executor::AgentBeat& event, Actions& actions);
+  void watch_agent(Instant now, Actions& actions);
 
   // executor_revisions.cc
   void handle(Instant now, executor::PrefetchChanged& event, Actions& actions);
@@ -140,6 +146,7 @@ class Executor {
   bool draining_ = false;
   std::map<executor::SessionId, Session> sessions_;
   Beats beats_;
+  Suspicion<int> agent_silence_;
   Requests requests_;
   std::map<uint64_t, RequestId> queue_;           // kQueued, by arrival.
   std::set<std::pair<Instant, RequestId>> deadlines_;  // kQueued and kReserved.

@@ -20,6 +20,7 @@ struct RequestArrived { SessionId session = 0; std::shared_ptr<InferRequest> req
 struct ReserveArrived { SessionId session = 0; RequestId id; Digest revision; Duration expires_in; };
 struct CancelArrived { SessionId session = 0; RequestId id; };
 struct DrainBegan {};
+struct AgentBeat { Duration next; };                              // Our agent lives.
 
 // ---- events: revisions --------------------------------------------------------------------------------------------------
 struct PrefetchChanged { std::vector<Digest> revisions; };        // Have these ready; complete, in order of preference.
@@ -40,7 +41,7 @@ struct RunEnded {                                                 // Answers Run
 };
 struct WarmUpEnded { Digest revision; absl::Status status; };     // Answers WarmUp.
 
-using Event = std::variant<SessionOpened, SessionClosed, RequestArrived, ReserveArrived, CancelArrived, DrainBegan, PrefetchChanged,
+using Event = std::variant<SessionOpened, SessionClosed, RequestArrived, ReserveArrived, CancelArrived, DrainBegan, AgentBeat, PrefetchChanged,
                            EvictAsked, RevisionOpened, ReadinessChanged, RevisionClosed, RunEnded, WarmUpEnded>;
 
 // ---- actions ------------------------------------------------------------------------------------------------------------
@@ -50,6 +51,8 @@ struct Announce { SessionId session = 0; uint32_t credits = 0; bool draining = f
 struct OpenRevision { Digest revision; bool urgent = false; };    // Again for one that is opening: it became urgent.
 struct CloseRevision { Digest revision; };
 struct SendBeat { SessionId session = 0; Duration next; };        // We live; the next one comes within `next`.
+struct SendStuck { SessionId session = 0; RequestId id; };        // To its router: our agent is silent and the request needs it.
+struct Noticed { bool silent = false; };                          // For the log: the agent fell silent, or speaks again.
 // At most one RunModel or WarmUp is under way.
 struct RunModel {
   RequestId id;
@@ -59,6 +62,6 @@ struct RunModel {
   bool loading = false;                                           // Its weights were not all there: report the load's stages.
 };
 struct WarmUp { Digest revision; };
-using Action = std::variant<SendReply, SendFreed, Announce, SendBeat, OpenRevision, CloseRevision, RunModel, WarmUp>;
+using Action = std::variant<SendReply, SendFreed, Announce, SendBeat, SendStuck, Noticed, OpenRevision, CloseRevision, RunModel, WarmUp>;
 
 }  // namespace cenote::node::executor

@@ -13,14 +13,35 @@ Executor::Executor(ExecutorOptions options) : options_(std::move(options)), beat
 
 void Executor::step(Instant now, std::span<Event> events, std::vector<Action>& actions) {
   ++steps_;
+  agent_silence_.awake(now);
   for (Event& event : events) {
     std::visit([&](auto& kind) { handle(now, kind, actions); }, event);
   }
   expire(now, actions);
   schedule(now, actions);
+  watch_agent(now, actions);
   beats_.step(
       now, [this](SessionId session) { return waits(session); },
       [&](SessionId session, Duration next) { actions.push_back(SendBeat{session, next}); });
+}
+
+void Executor::handle(Instant now, AgentBeat& event, Actions& actions) {
+  agent_silence_.expect(now, 0, event.next);
+  if (!agent_silence_.heard(now, 0, event.next)) return;
+  actions.push_back(Noticed{false});
+  for (auto& [id, request] : requests_) request.stuck_told = false;
+}
+
+void Executor::watch_agent(Instant now, Actions& actions) {
+  if (!agent_silence_.step(now).empty()) actions.push_back(Noticed{true});
+  if (!agent_silence_.any_suspected()) return;
+  for (auto& [id, request] : requests_) {
+    if (request.phase == Phase::kReserved || request.holder == 0 || request.holder != request.caller || request.stuck_told) continue;
+    const auto revision = revisions_.find(request.revision);
+    if (revision != revisions_.end() && revision->second.hold == Hold::kOpen && revision->second.complete) continue;
+    request.stuck_told = true;
+    actions.push_back(SendStuck{request.holder, id});
+  }
 }
 
 // For a reply or for the end of a slot.
@@ -32,7 +53,7 @@ bool Executor::waits(SessionId id) const {
 }
 
 Instant Executor::next_deadline() const {
-  Instant next = beats_.next_deadline();
+  Instant next = std::min(beats_.next_deadline(), agent_silence_.next_deadline());
   if (!deadlines_.empty()) next = std::min(next, deadlines_.begin()->first);
   if (!remembered_order_.empty()) next = std::min(next, remembered_order_.front().first);
   for (const auto& [revision, failure] : failed_) next = std::min(next, failure.again);

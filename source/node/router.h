@@ -7,7 +7,7 @@
 // closed first. What an executor could not do (kUnavailable, kResourceExhausted, or its link was lost) is sent elsewhere while deadline
 // and retry_max allow.
 //
-// An executor that is waited for and falls silent (node/suspicion.h) is not chosen until it speaks again, and what it has is sent elsewhere
+// An executor that is waited for and falls silent (base/suspicion.h) is not chosen until it speaks again, and what it has is sent elsewhere
 // as well, if somebody else may have it. Whoever replies first counts, the other is told to cancel; executors know a request by its id. Nothing
 // is closed and no attempt counted. Callers with tickets see the silence themselves.
 //
@@ -31,9 +31,9 @@
 
 #include "absl/status/statusor.h"
 #include "base/clock.h"
+#include "base/suspicion.h"
 #include "node/beats.h"
 #include "node/router_events.h"
-#include "node/suspicion.h"
 
 namespace cenote::node {
 
@@ -150,6 +150,8 @@ class Router {
 
   // router_silence.cc
   void handle(Instant now, router::LinkBeat& event, Actions& actions);
+  void handle(Instant now, router::LinkStuck& event, Actions& actions);
+  void ask_another(Requests::iterator request, const std::string& executor, const char* why);
   void suspect(router::LinkId link, Actions& actions);
   void trust(router::LinkId link, Actions& actions);
   void heard(Instant now, router::LinkId link, Actions& actions);

@@ -23,11 +23,12 @@ struct CancelArrived { SessionId session = 0; RequestId id; };
 struct LinkUp { LinkId link = 0; Incarnation incarnation = 0; uint32_t credits = 0; bool draining = false; Duration beat; };
 struct LinkCredits { LinkId link = 0; uint32_t credits = 0; bool draining = false; };
 struct LinkBeat { LinkId link = 0; Duration next; };                  // It lives; the next one comes within `next`.
+struct LinkStuck { LinkId link = 0; RequestId id; };                  // Its executor waits for something that does not come.
 struct LinkLost { LinkId link = 0; absl::Status why; };               // Also: could not be made.
 struct ReplyArrived { LinkId link = 0; InferReply reply; };
 struct SlotFreed { LinkId link = 0; RequestId id; absl::Status status; };  // A reserved request ended there.
 struct DrainBegan {};
-using Event = std::variant<ViewChanged, SessionOpened, SessionClosed, RequestArrived, CancelArrived, LinkUp, LinkCredits, LinkBeat, LinkLost,
+using Event = std::variant<ViewChanged, SessionOpened, SessionClosed, RequestArrived, CancelArrived, LinkUp, LinkCredits, LinkBeat, LinkStuck, LinkLost,
                            ReplyArrived, SlotFreed, DrainBegan>;
 
 // ---- actions ------------------------------------------------------------------------------------------------------------

@@ -17,6 +17,32 @@ void Router::heard(Instant now, LinkId link, Actions& actions) {
   if (suspicion_.heard(now, link)) trust(link, actions);
 }
 
+// The executor lives, but not what it needs. If nobody else may have the request, it waits there.
+void Router::handle(Instant now, LinkStuck& event, Actions& actions) {
+  heard(now, event.link, actions);
+  const auto request = requests_.find(event.id);
+  const auto from = links_.find(event.link);
+  if (request == requests_.end() || from == links_.end()) return;
+  Request& r = request->second;
+  if (r.phase != Phase::kSent || r.link != event.link) return;
+  const bool other = std::any_of(executors_.begin(), executors_.end(), [&](const auto& entry) {
+    const Executor& e = entry.second;
+    return e.up && !e.draining && !suspicion_.suspected(e.link) && !e.outstanding.contains(event.id) && may_serve(entry.first, r.revision);
+  });
+  if (other) ask_another(request, from->second->first, "waits for an agent that fell silent");
+}
+
+// It stays where it is, too.
+void Router::ask_another(Requests::iterator request, const std::string& executor, const char* why) {
+  Request& r = request->second;
+  r.left_at = r.link;
+  --r.attempts;  // Nobody has failed.
+  r.last_error = absl::UnavailableError(str_cat("executor ", executor, " ", why));
+  if (std::find(r.tried.begin(), r.tried.end(), executor) == r.tried.end()) r.tried.push_back(executor);
+  enqueue(request);
+  ++counts_.retried;
+}
+
 // What it has goes back into the queue, to be sent to another beside it; a ticket's caller sees the silence himself.
 void Router::suspect(LinkId link, Actions& actions) {
   const auto found = links_.find(link);
@@ -27,13 +53,7 @@ void Router::suspect(LinkId link, Actions& actions) {
   for (const RequestId& id : found->second->second.outstanding) {
     const auto request = requests_.find(id);
     if (request == requests_.end() || request->second.phase != Phase::kSent || request->second.link != link) continue;
-    Request& r = request->second;
-    r.left_at = link;
-    --r.attempts;  // It has not failed.
-    r.last_error = absl::UnavailableError(str_cat("executor ", name, " fell silent"));
-    if (std::find(r.tried.begin(), r.tried.end(), name) == r.tried.end()) r.tried.push_back(name);
-    enqueue(request);
-    ++counts_.retried;
+    ask_another(request, name, "fell silent");
     ++moved;
   }
   actions.push_back(Noticed{name, true, moved});

@@ -16,6 +16,7 @@ namespace {
 
 using AttachStream = ClientStream<v1::ExecutorUp, v1::ExecutorDown>;
 constexpr int kReportSlot = 0;
+constexpr int kBeatSlot = 1;
 
 class AgentLinkImpl final : public AgentLink {
  public:
@@ -48,6 +49,7 @@ class AgentLinkImpl final : public AgentLink {
   absl::Status send(const ExecutorUp& message) override {
     v1::ExecutorUp proto;
     to_proto(message, &proto);
+    if (std::holds_alternative<AttachBeat>(message)) return stream_->send_latest(kBeatSlot, std::move(proto));
     if (std::holds_alternative<ExecutorReport>(message)) return stream_->send_latest(kReportSlot, std::move(proto));
     return stream_->send(std::move(proto));
   }

@@ -12,6 +12,7 @@
 namespace cenote::wire {
 namespace {
 
+constexpr int kBeatSlot = 0;
 using AttachStream = ServerStream<v1::ExecutorUp, v1::ExecutorDown>;
 
 class AgentServiceImpl final : public AgentService, private v1::Agent::CallbackService {
@@ -25,7 +26,8 @@ class AgentServiceImpl final : public AgentService, private v1::Agent::CallbackS
     if (stream == nullptr) return;
     v1::ExecutorDown proto;
     to_proto(message, &proto);
-    const absl::Status status = stream->send(std::move(proto));
+    const bool beat = std::holds_alternative<AttachBeat>(message);
+    const absl::Status status = beat ? stream->send_latest(kBeatSlot, std::move(proto)) : stream->send(std::move(proto));
     if (status.code() != absl::StatusCode::kResourceExhausted) return;  // Closed: on_closed says so.
     LOG_WARNING("executor stream {}: {}; it is broken off", id, to_std(status.message()));
     stream->cancel();

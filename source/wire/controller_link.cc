@@ -1,6 +1,7 @@
 #include "wire/controller_link.h"
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
@@ -18,6 +19,7 @@ namespace {
 constexpr Duration kRetryMin = Duration::from_ms(50);
 constexpr Duration kRetryMax = Duration::from_ms(1'000);
 constexpr int kSnapshotSlot = 0;
+constexpr int kBeatSlot = 1;
 
 using JoinStream = ClientStream<v1::MemberReport, v1::Directive>;
 
@@ -56,6 +58,16 @@ class Link final : public ControllerLink {
     const absl::Status status = stream->send(std::move(proto));
     return status.ok() ? status : absl::UnavailableError(status.message());
   }
+
+  void beat(Duration next) override {
+    const auto stream = current();
+    if (stream == nullptr) return;
+    v1::MemberReport proto;
+    proto.set_beat_us(next.us());
+    (void)stream->send_latest(kBeatSlot, std::move(proto));
+  }
+
+  Instant heard_at() const override { return {heard_at_ns_.load(std::memory_order_relaxed)}; }
 
   bool connected() const override {
     const std::lock_guard lock(mutex_);
@@ -120,6 +132,7 @@ class Link final : public ControllerLink {
       const std::lock_guard lock(mutex_);
       answered_ = true;
     }
+    heard_at_ns_.store(monotonic_now().ns, std::memory_order_relaxed);
     events_.on_directive(*std::move(directive));
   }
 
@@ -148,6 +161,7 @@ class Link final : public ControllerLink {
   bool closed_ = false;  // And who listens was told.
   bool answered_ = false;
   std::shared_ptr<JoinStream> stream_;
+  std::atomic<int64_t> heard_at_ns_{0};
   std::thread thread_;
 };
 

@@ -41,6 +41,9 @@ class ControllerLink {
   // A report whose `held` and `dropped` are increments and must not be replaced. kUnavailable: not connected, or the controller
   // does not read; send an inventory at the next on_connected instead.
   virtual absl::Status report_increment(const MemberReport& report) = 0;
+  // "I live, and say so again within `next`"; the controller answers it with a directive. Nothing while there is no connection.
+  virtual void beat(Duration next) = 0;
+  virtual Instant heard_at() const = 0;  // When the last directive came.
   virtual bool connected() const = 0;   // The controller has answered on this connection.
 };
 

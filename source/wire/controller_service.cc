@@ -62,6 +62,9 @@ class ControllerService final : public v1::Controller::CallbackService {
         context, {.peer = peer},
         {.on_message =
              [this, number, peer](v1::MemberReport&& proto) {
+               if (const absl::StatusOr<Duration> beat = duration_of("beat", proto.beat_us()); beat.ok() && beat->ns > 0) {
+                 return handlers_.beat(number, *beat);
+               }
                absl::StatusOr<MemberReport> report = from_proto(proto);
                if (report.ok()) return handlers_.reported(number, *std::move(report));
                LOG_WARNING("a report from {} is left out: {}", peer, report.status().message());

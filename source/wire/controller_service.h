@@ -32,6 +32,7 @@ struct ControllerHandlers {
   // `stream`: never used twice. joined comes first, ended last and once; reports in order, one at a time. Only daemons may join.
   std::function<void(uint64_t stream, std::shared_ptr<MemberStream>)> joined;
   std::function<void(uint64_t stream, MemberReport)> reported;
+  std::function<void(uint64_t stream, Duration next)> beat;  // ControllerLink::beat(); may come before the first report.
   std::function<void(uint64_t stream)> ended;
   // `budget`: what the caller's deadline leaves, less a margin for the answer's way back.
   std::function<void(DeployRequest, Duration budget, Done<absl::StatusOr<DeployPlan>>)> begin;

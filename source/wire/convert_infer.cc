@@ -246,6 +246,7 @@ v1::InferenceDown to_proto(InferDown&& message) {
       down.mutable_credits()->set_credits(credits.credits);
       down.mutable_credits()->set_draining(credits.draining);
     }
+    void operator()(const RequestStuck& stuck) { to_proto(stuck.id, down.mutable_stuck()->mutable_id()); }
     void operator()(const PeerBeat& beat) { down.mutable_beat()->set_next_us(beat.next.us()); }
   } write;
   std::visit(write, message);
@@ -270,6 +271,7 @@ absl::StatusOr<InferDown> from_proto(v1::InferenceDown&& proto) {
       return InferDown(SlotReleased{from_proto(proto.released().id()), from_proto(proto.released().status())});
     case v1::InferenceDown::kCredits:
       return InferDown(CreditsChanged{proto.credits().credits(), proto.credits().draining()});
+    case v1::InferenceDown::kStuck: return InferDown(RequestStuck{from_proto(proto.stuck().id())});
     case v1::InferenceDown::kBeat: {
       CENOTE_ASSIGN_OR_RETURN(const Duration next, duration_of("beat", proto.beat().next_us()));
       return InferDown(PeerBeat{next});

@@ -31,6 +31,7 @@ struct Welcome {               // First message of every server.
   Duration beat;               // While the other side waits, something comes at least so often; a Beat may say otherwise. 0: not so.
 };
 struct PeerBeat { Duration next; };
+struct RequestStuck { RequestId id; };  // Executor to router: it waits for something that does not come.
 struct CreditsChanged {
   uint32_t credits = 0;
   bool draining = false;
@@ -38,7 +39,7 @@ struct CreditsChanged {
 inline constexpr uint32_t kProtocolVersion = 1;
 
 using InferUp = std::variant<InferRequest, CancelInfer, ReserveSlot>;
-using InferDown = std::variant<Welcome, InferReply, Ticket, SlotReleased, CreditsChanged, PeerBeat>;
+using InferDown = std::variant<Welcome, InferReply, Ticket, SlotReleased, CreditsChanged, PeerBeat, RequestStuck>;
 
 // ---- conversions --------------------------------------------------------------------------------------------------------
 void to_proto(const RequestId& id, v1::RequestId* proto);

@@ -53,6 +53,7 @@ void to_proto(const ExecutorUp& message, v1::ExecutorUp* proto) {
     void operator()(const ReleaseRevision& release) {
       proto->mutable_release()->set_revision(digest_bytes(release.revision));
     }
+    void operator()(const AttachBeat& beat) { proto->mutable_beat()->set_next_us(beat.next.us()); }
   };
   std::visit(Write{proto}, message);
 }
@@ -77,6 +78,10 @@ absl::StatusOr<ExecutorUp> from_proto(const v1::ExecutorUp& proto) {
     case v1::ExecutorUp::kRelease: {
       CENOTE_ASSIGN_OR_RETURN(const Digest revision, digest_of("released revision", proto.release().revision()));
       return ExecutorUp(ReleaseRevision{revision});
+    }
+    case v1::ExecutorUp::kBeat: {
+      CENOTE_ASSIGN_OR_RETURN(const Duration next, duration_of("beat", proto.beat().next_us()));
+      return ExecutorUp(AttachBeat{next});
     }
     case v1::ExecutorUp::KIND_NOT_SET: break;
   }
@@ -114,6 +119,7 @@ void to_proto(const ExecutorDown& message, v1::ExecutorDown* proto) {
       out->set_bytes(done.bytes);
       out->set_refetched(done.refetched);
     }
+    void operator()(const AttachBeat& beat) { proto->mutable_beat()->set_next_us(beat.next.us()); }
   };
   std::visit(Write{proto}, message);
 }
@@ -151,6 +157,10 @@ absl::StatusOr<ExecutorDown> from_proto(const v1::ExecutorDown& proto) {
       CENOTE_ASSIGN_OR_RETURN(done.network, duration_of("fetch network time", in.network_us()));
       CENOTE_ASSIGN_OR_RETURN(done.verify, duration_of("fetch verify time", in.verify_us()));
       return ExecutorDown(done);
+    }
+    case v1::ExecutorDown::kBeat: {
+      CENOTE_ASSIGN_OR_RETURN(const Duration next, duration_of("beat", proto.beat().next_us()));
+      return ExecutorDown(AttachBeat{next});
     }
     case v1::ExecutorDown::KIND_NOT_SET: break;
   }

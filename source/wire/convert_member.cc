@@ -105,6 +105,9 @@ void to_proto(const MemberReport& report, v1::MemberReport* proto) {
   proto->set_routed(report.routed);
   proto->set_refused(report.refused);
   proto->set_retried(report.retried);
+  proto->set_suspected(report.suspected);
+  proto->set_stalls(report.stalls);
+  proto->set_stall_longest_us(report.stall_longest.us());
 }
 
 absl::StatusOr<MemberReport> from_proto(const v1::MemberReport& proto) {
@@ -119,7 +122,9 @@ absl::StatusOr<MemberReport> from_proto(const v1::MemberReport& proto) {
                       .cache_used_bytes = proto.cache_used_bytes(), .cache_pinned_bytes = proto.cache_pinned_bytes(),
                       .fetched_bytes = proto.fetched_bytes(), .integrity_failures = proto.integrity_failures(),
                       .outstanding = proto.outstanding(), .queued = proto.queued(), .routed = proto.routed(),
-                      .refused = proto.refused(), .retried = proto.retried()};
+                      .refused = proto.refused(), .retried = proto.retried(),
+                      .suspected = proto.suspected(), .stalls = proto.stalls()};
+  CENOTE_ASSIGN_OR_RETURN(report.stall_longest, duration_of("longest stall", proto.stall_longest_us()));
   CENOTE_ASSIGN_OR_RETURN(report.role, role_of(proto.role()));
   for (const std::string& note : proto.notes()) report.notes.push_back(utf8_text(note, kTextBytesMax));
   if (proto.has_memory()) {
@@ -241,6 +246,7 @@ void to_proto(const Directive& directive, v1::Directive* proto) {
     void operator()(const Heartbeat&) { proto->mutable_heartbeat(); }
     void operator()(const DrainMember&) { proto->mutable_drain(); }
     void operator()(const Refused& refused) { to_proto(refused.status, proto->mutable_refused()); }
+    void operator()(const Suspects& suspects) { write_names(suspects.names, proto->mutable_suspects()->mutable_names()); }
   };
   std::visit(Write{proto}, directive);
 }
@@ -263,6 +269,11 @@ absl::StatusOr<Directive> from_proto(const v1::Directive& proto) {
     case v1::Directive::kHeartbeat: return Directive(Heartbeat{});
     case v1::Directive::kDrain: return Directive(DrainMember{});
     case v1::Directive::kRefused: return Directive(Refused{from_proto(proto.refused())});
+    case v1::Directive::kSuspects: {
+      Suspects suspects;
+      CENOTE_RETURN_IF_ERROR(read_names("suspects", proto.suspects().names(), kMembersMax, &suspects.names));
+      return Directive(std::move(suspects));
+    }
     case v1::Directive::KIND_NOT_SET: break;
   }
   return absl::InvalidArgumentError("directive of a kind that this version does not know");

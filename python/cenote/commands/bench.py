@@ -112,3 +112,26 @@ def eager(
         right=["Cenote", "PyTorch eager", "ratio"],
     )
     console().print(f"{report['per_op_us']:.2f} us an operator, in a chain of 1,000 small ones", style="dim")
+
+
+@app.command()
+def notice(
+    rounds: Annotated[int, typer.Option("--rounds", min=0, max=1000, help="How often each role is killed and stopped.")] = 1,
+    quiet_minutes: Annotated[float, typer.Option("--quiet-minutes", min=0, help="Afterwards, without faults, beside two busy processes.")] = 0.0,
+    output: OutputOption = Output.table,
+) -> None:
+    """How soon a dead or silent daemon is noticed, and requests are answered as before.
+
+    Starts a cluster of its own, two of each role, and kills and stops each under a resident load.
+
+    Example: cenote bench notice --quiet-minutes 10 -o json
+    """
+    from cenote.bench_notice import draw, measure
+    from cenote.show import console, print_json
+
+    with console(stderr=True).status("preparing") as spinner:
+        report = measure(rounds=rounds, quiet_minutes=quiet_minutes, report=lambda text: spinner.update(text))
+    if output is Output.json:
+        print_json(report)
+    else:
+        draw(report)

@@ -255,6 +255,43 @@ TEST_F(FetcherTest, a_silent_server_costs_one_deadline_and_then_the_replica_serv
   EXPECT_GT(fetcher_->stats().failed_reads, 0u);
 }
 
+TEST_F(FetcherTest, a_silent_server_is_noticed_long_before_its_reads_deadline) {
+  FetcherOptions options;
+  options.servers.read_timeout = Duration::from_seconds(60);
+  start({"a", "b"}, {}, options);
+  faulty_->silence_peer(servers_["a"]->address());
+  fetcher_->add({.id = 1, .blocks = blocks_});
+  const FetchResult result = wait_for(1);
+  ASSERT_TRUE(result.status.ok()) << result.status;
+  expect_all_there();
+  EXPECT_GT(fetcher_->stats().suspected, 0u);
+}
+
+TEST_F(FetcherTest, reads_that_are_slow_are_not_taken_for_silence_while_probes_are_answered) {
+  fabric::FaultPlan plan;
+  for (uint64_t i = 0; i < 4; ++i) plan.at[i] = {.kind = fabric::FaultKind::kDelay, .delay = Duration::from_ms(700)};
+  FetcherOptions options;
+  options.servers.silence_max = Duration::from_ms(300);  // Of this process's own threads nothing quicker is asked.
+  start({"a", "b"}, plan, options);
+  fetcher_->add({.id = 1, .blocks = blocks_});
+  ASSERT_TRUE(wait_for(1).status.ok());
+  expect_all_there();
+  EXPECT_EQ(fetcher_->stats().suspected, 0u);
+  EXPECT_EQ(servers_["b"]->grants, 0);
+}
+
+TEST_F(FetcherTest, one_that_is_slow_to_grant_is_left_for_another_and_one_to_avoid_is_asked_last) {
+  start({"a", "b"});
+  fetcher_->avoid({"a"});
+  fetcher_->add({.id = 1, .blocks = {blocks_[0]}});
+  ASSERT_TRUE(wait_for(1).status.ok());
+  EXPECT_EQ(servers_["a"]->grants, 0);
+  fetcher_->avoid({"a", "b"});  // Both: it is no order to do without.
+  fetcher_->add({.id = 2, .blocks = blocks_});
+  ASSERT_TRUE(wait_for(2).status.ok());
+  expect_all_there();
+}
+
 TEST_F(FetcherTest, a_server_that_dies_midway_is_replaced_by_its_replica) {
   fabric::FaultPlan plan;
   plan.at[7] = {.kind = fabric::FaultKind::kPeerDeath};

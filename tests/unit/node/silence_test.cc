@@ -4,12 +4,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/suspicion.h"
 #include "base/text.h"
 #include "node/beats.h"
 #include "node/client.h"
 #include "node/executor.h"
 #include "node/router.h"
-#include "node/suspicion.h"
 
 namespace cenote::node {
 namespace {
@@ -94,7 +94,7 @@ TEST_F(SuspicionTest, the_owners_own_sleep_does_not_count_and_is_reported) {
   collect(silent);
   EXPECT_THAT(silent, IsEmpty());
   EXPECT_EQ(suspicion_.stalls().stalls, 1u);
-  EXPECT_GE(suspicion_.stalls().longest, Duration::from_ms(4'990));
+  EXPECT_GE(suspicion_.stalls().longest, Duration::from_ms(4'980));
   // And it is no licence: what was left of the silence is.
   EXPECT_THAT(pass(Duration::from_ms(95)), ElementsAre(1));
 }
@@ -241,6 +241,16 @@ TEST_F(RouterSilenceTest, silence_costs_no_attempt_and_a_failure_elsewhere_does_
   EXPECT_EQ(of<router::SendReply>(step({reply(1, 1)})).size(), 1u);
 }
 
+TEST_F(RouterSilenceTest, a_stuck_request_goes_to_another_if_there_is_one_and_stays_where_it_is_too) {
+  ask(1);
+  EXPECT_THAT(of<router::SendRequest>(step({router::LinkStuck{1, id(1)}})), IsEmpty());
+  up(2);
+  const auto sent = of<router::SendRequest>(step({router::LinkStuck{1, id(1)}}));
+  ASSERT_EQ(sent.size(), 1u);
+  EXPECT_EQ(sent[0].link, 2u);
+  EXPECT_EQ(of<router::SendReply>(step({reply(1, 1)})).size(), 1u);
+}
+
 TEST_F(RouterSilenceTest, an_executor_that_beats_keeps_its_request_for_long) {
   ask(1);
   up(2);
@@ -280,6 +290,34 @@ TEST(ExecutorSilence, whoever_waits_hears_that_it_lives_and_how_long_a_large_rep
   EXPECT_GT(beats[0].next, Duration::from_ms(1'500));
   now = now + kBeat;
   EXPECT_THAT(of<executor::SendBeat>(step({})), IsEmpty());
+}
+
+TEST(ExecutorSilence, a_request_that_needs_a_silent_agent_is_said_to_be_stuck_once_and_one_that_does_not_is_not) {
+  Executor executor({.name = "agent-0/host:0"});
+  Instant now{1};
+  const auto step = [&](std::vector<executor::Event> events) {
+    std::vector<executor::Action> actions;
+    executor.step(now, events, actions);
+    return actions;
+  };
+  const auto request = [](uint64_t n, uint8_t revision) {
+    return executor::RequestArrived{1, std::make_shared<InferRequest>(InferRequest{
+                                           .id = id(n), .model = "m", .revision = digest(revision), .budget = Duration::from_seconds(10)})};
+  };
+  step({executor::SessionOpened{1}, executor::PrefetchChanged{{digest(1)}}, executor::AgentBeat{kBeat}});
+  step({executor::RevisionOpened{digest(1), absl::OkStatus(), true}});
+  step({executor::ReadinessChanged{digest(1), Readiness::kMapped, absl::OkStatus()}, executor::WarmUpEnded{digest(1)}});
+  step({request(1, 1), request(2, 2)});
+  std::vector<executor::Action> all;
+  for (const Instant end = now + Duration::from_ms(400); now < end;) {
+    now = std::max(now + Duration{1}, std::min(end, executor.next_deadline()));
+    for (auto& action : step({})) all.push_back(std::move(action));
+  }
+  const auto stuck = of<executor::SendStuck>(all);
+  ASSERT_EQ(stuck.size(), 1u);
+  EXPECT_EQ(stuck[0].id, id(2));
+  EXPECT_EQ(of<executor::Noticed>(all).size(), 1u);
+  EXPECT_EQ(of<executor::Noticed>(step({executor::AgentBeat{kBeat}})).size(), 1u);
 }
 
 // ---- the client ---------------------------------------------------------------------------------------------------------

@@ -85,6 +85,8 @@ TEST(Convert, every_session_message_survives_and_keeps_its_bytes) {
   check_down("down_reply", sample_reply());
   check_down("down_ticket", sample_ticket());
   check_down("down_released", SlotReleased{.id = {.high = 1, .low = 2}, .status = absl::CancelledError("")});
+  check_down("down_beat", PeerBeat{Duration::from_ms(40)});
+  check_down("down_stuck", RequestStuck{{.high = 1, .low = 2}});
   check_down("down_credits", CreditsChanged{.credits = 3, .draining = true});
 }
 
@@ -93,6 +95,8 @@ TEST(Convert, every_link_message_survives_and_keeps_its_bytes) {
   check_round_trip<v1::ExecutorUp>("up_acquire", ExecutorUp(Acquire{.ticket = 8, .revision = sample_digest(3), .urgent = true}));
   check_round_trip<v1::ExecutorUp>("up_want", ExecutorUp(Want{.revision = sample_digest(3), .chunks = {{.block = 2, .chunks = 0x8001}}}));
   check_round_trip<v1::ExecutorUp>("up_release", ExecutorUp(ReleaseRevision{sample_digest(3)}));
+  check_round_trip<v1::ExecutorUp>("up_beat", ExecutorUp(AttachBeat{Duration::from_ms(40)}));
+  check_round_trip<v1::ExecutorDown>("down_attach_beat", ExecutorDown(AttachBeat{Duration::from_ms(40)}));
   check_round_trip<v1::ExecutorDown>("down_attached", ExecutorDown(Attached{"/dev/shm/x", 1 << 30, "agent-0/host:0"}));
   check_round_trip<v1::ExecutorDown>("down_acquired", ExecutorDown(sample_acquired()));
   check_round_trip<v1::ExecutorDown>("down_prefetch", ExecutorDown(Prefetch{{sample_digest(3)}}));

@@ -64,7 +64,8 @@ inline MemberReport sample_member() {
           .inventory = true, .held = {sample_block(2)}, .dropped = {sample_digest(8)}, .slabs_open = 1, .grants_live = 2,
           .storage = {.disk = true, .arena_capacity_bytes = 40, .arena_used_bytes = 41, .read_back_bytes = 42, .scrubbed_bytes = 43, .corrupt_blocks = 44},
           .cache_capacity_bytes = 3, .cache_used_bytes = 4, .cache_pinned_bytes = 5, .fetched_bytes = 6, .integrity_failures = 7,
-          .executors = {sample_executor()}, .outstanding = 8, .queued = 9, .routed = 10, .refused = 11, .retried = 12};
+          .executors = {sample_executor()}, .outstanding = 8, .queued = 9, .routed = 10, .refused = 11, .retried = 12,
+          .suspected = 13, .stalls = 14, .stall_longest = Duration::from_ms(15)};
 }
 inline Assignment sample_assignment() {
   return {.version = 4, .revisions = {sample_record()},

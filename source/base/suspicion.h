@@ -1,4 +1,4 @@
-// node/suspicion.h - which of the peers somebody waits for have fallen silent. A dead process resets its connections, which says so at
+// base/suspicion.h - which of the peers somebody waits for have fallen silent. A dead process resets its connections, which says so at
 // once; a stopped one, a cut network or a dead host say nothing for 20 to 40 s. So whoever is waited for beats (node/beats.h): with each
 // beat it promises when the next comes at the latest, and a peer that has let three such times pass is suspected.
 //
@@ -9,12 +9,23 @@
 // its own sleep (a stopped process, a machine that ran something else). Silence is measured in the time that is left, so a machine that
 // stood still for seconds does not suspect the world. Stalls of kStallMin and more are counted, for reports.
 //
+// Who waits for whom, what beats, and what suspicion does:
+//   client -> router          Session, while a request is there      the request goes to another router as well
+//   client -> executor        Session, while a ticket's reply is due  the router that gave the ticket finds another
+//   router -> executor        Session, while a request is there      it goes to another executor as well, which is chosen before it
+//   executor -> agent         Attach, always                         requests that need its fetches are told to be stuck: as above
+//   agent -> executor         Attach, always                         said; it is killed only after 15 s
+//   agent -> memory server    reads: a probe over an endpoint of its own; grants: the call's age     another replica is read
+//   controller -> member      Join, always                           agents ask that server last, status says so; lost after member_timeout
+//   member -> controller      Join, its answer to each beat          said; what it told last is gone by
+// Tools' calls have deadlines, and so have writes to the pool; they wait for one certain peer, so suspicion would not help.
+//
 //   step(now, events):  suspicion.awake(now);              // First: before any event is handled.
 //                       ... expect(), heard(), settle(), forget() ...
 //                       for (peer : suspicion.step(now)) ...   // Newly silent.
 //                       next_deadline() = min(.., suspicion.next_deadline());
 //
-// Pure; thread-compatible. A step costs nothing until next_deadline(); then a look at each peer, at most each kTick while one is waited for.
+// Pure; thread-compatible. A step costs nothing until next_deadline(); then a look at each peer, each promise's length while one is waited for.
 #pragma once
 
 #include <algorithm>
@@ -25,7 +36,7 @@
 
 #include "base/clock.h"
 
-namespace cenote::node {
+namespace cenote {
 
 struct StallCount {
   uint64_t stalls = 0;  // Of kStallMin and more, while somebody was waited for.
@@ -44,18 +55,19 @@ template <typename Peer>
 class Suspicion {
  public:
   static constexpr int64_t kPromisesMissed = 3;
-  static constexpr Duration kTick = Duration::from_ms(30);
+  static constexpr Duration kTickMax = Duration::from_ms(250);  // Else a promise's length.
   static constexpr Duration kStallMin = Duration::from_ms(50);
-  void awake(Instant now) {
-    if (now > next_check_) {
-      const Duration late = now - next_check_;
-      slept_ = slept_ + late;
-      if (late >= kStallMin) {
-        ++stalls_.stalls;
-        stalls_.longest = std::max(stalls_.longest, late);
-      }
-      next_check_ = now;
+  // Returns how much later this is than the owner had asked for.
+  Duration awake(Instant now) {
+    if (now <= next_check_) return {};
+    const Duration late = now - next_check_;
+    slept_ = slept_ + late;
+    if (late >= kStallMin) {
+      ++stalls_.stalls;
+      stalls_.longest = std::max(stalls_.longest, late);
     }
+    next_check_ = now;
+    return late;
   }
 
   // Something is expected of the peer, from now on; `grace` longer than its beats would need (a large message to read). If more is
@@ -70,12 +82,14 @@ class Suspicion {
     } else if (grace.ns > 0) {
       state.heard = std::max(state.heard, since);
     }
-    next_check_ = std::min(next_check_, now + kTick);
+    next_check_ = std::min(next_check_, now + tick(state));
   }
   // Nothing is expected any more. If it is suspected, it stays so until it is heard.
   void settle(const Peer& peer) {
     if (const auto found = peers_.find(peer); found != peers_.end()) found->second.waiting = false;
   }
+  // It is known otherwise that nothing can be had there; until it is heard.
+  void suspect(const Peer& peer) { peers_[peer].silent = true; }
   void forget(const Peer& peer) { peers_.erase(peer); }
   // It spoke. True: it was suspected, and is not any more.
   bool heard(Instant now, const Peer& peer) {
@@ -112,7 +126,7 @@ class Suspicion {
         state.silent = true;
         silent.push_back(peer);
       } else {
-        next_check_ = std::min({next_check_, now + (due - own(now)), now + kTick});
+        next_check_ = std::min({next_check_, now + (due - own(now)), now + tick(state)});
       }
     }
     return silent;
@@ -127,6 +141,7 @@ class Suspicion {
     Duration promise;
     Instant heard{INT64_MIN / 2};  // In the owner's own time.
   };
+  static Duration tick(const State& state) { return state.promise.ns > 0 ? std::min(state.promise, kTickMax) : kTickMax; }
   Instant own(Instant now) const { return {now.ns - slept_.ns}; }
 
   std::map<Peer, State> peers_;
@@ -135,4 +150,4 @@ class Suspicion {
   StallCount stalls_;
 };
 
-}  // namespace cenote::node
+}  // namespace cenote

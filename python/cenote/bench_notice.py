@@ -33,13 +33,18 @@ if TYPE_CHECKING:
     from cenote.cluster import Cluster
 
 _SETTINGS = """
-[controller]
 [[router]]
+port = 7701
 [[router]]
+port = 7702
 [[memory]]
+port = 7710
+fabric_port = 7711
 capacity = "128 MiB"
 slabs_max = 1
 [[memory]]
+port = 7712
+fabric_port = 7713
 capacity = "128 MiB"
 slabs_max = 1
 [[agent]]

@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <set>
-#include <unordered_set>
 #include <utility>
 
 #include "base/clock.h"
@@ -48,7 +47,7 @@ class Beats {
 
   const Duration every_;
   std::set<std::pair<Instant, uint64_t>> due_;
-  std::unordered_set<uint64_t> owed_;
+  std::set<uint64_t> owed_;
 };
 
 }  // namespace cenote::node

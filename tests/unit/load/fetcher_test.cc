@@ -246,6 +246,7 @@ TEST_F(FetcherTest, bytes_that_are_always_corrupt_fail_the_job_and_its_waiters) 
 TEST_F(FetcherTest, a_silent_server_costs_one_deadline_and_then_the_replica_serves) {
   FetcherOptions options;
   options.servers.read_timeout = Duration::from_ms(200);
+  options.servers.silence_max = Duration::from_seconds(30);  // Even then.
   start({"a", "b"}, {}, options);
   faulty_->silence_peer(servers_["a"]->address());
   fetcher_->add({.id = 1, .blocks = blocks_});

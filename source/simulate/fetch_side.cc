@@ -146,7 +146,7 @@ void FetchSide::ask_grants(Instant now) {
     if (!servers_.may_ask(server, now)) continue;
     std::vector<Digest> blocks = queue_.ungranted(server, servers_, now, kGrantBatchMax);
     if (blocks.empty()) continue;
-    servers_.asked(server);
+    servers_.asked(server, blocks, now);
     using Result = absl::StatusOr<Grant>;
     const auto granted = [this, server, sent_at = now](const Result& grant) {
       const Instant came = agent_.world().now();

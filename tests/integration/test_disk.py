@@ -68,8 +68,8 @@ def test_restarted_servers_serve_their_blocks_again_and_removed_models_leave_the
             temperatures.make_cold(cluster, case[0])
             check(cluster, case)
         assert cluster.status()["events"] == events, "nothing was deployed, lost or found anew"
-        assert sum(_storage(cluster, name)["read_back_bytes"] for name in SERVERS) >= 2 * 4 * 512 * 512 * 4
-        assert "disk " in running.tool("status", COLUMNS="400").stdout
+        until(lambda: sum(_storage(cluster, name)["read_back_bytes"] for name in SERVERS) >= 2 * 4 * 512 * 512 * 4, "all of it came from disk")
+        assert "disk " in running.tool("status").stdout
 
         cluster.remove("kept0")
         cluster.remove("kept1")
@@ -99,7 +99,7 @@ def test_models_together_and_one_alone_may_exceed_the_arena(tmp_path: Path, brin
             report = member(cluster, name)
             assert report["memory"]["used_bytes"] > 3 * 24 << 20
             assert report["storage"]["arena_used_bytes"] <= report["storage"]["arena_capacity_bytes"] == 12 << 20
-        assert sum(_storage(cluster, name)["read_back_bytes"] for name in SERVERS) > 3 * 24 << 20
+        until(lambda: sum(_storage(cluster, name)["read_back_bytes"] for name in SERVERS) > 3 * 24 << 20, "blocks were read back more than once")
         assert member(cluster, "agent-0")["integrity_failures"] == 0
 
 
@@ -115,7 +115,7 @@ def test_decayed_files_are_set_aside_reported_and_read_from_the_other_server(tmp
         until(lambda: _storage(cluster, "memory-0")["corrupt_blocks"] >= 1, "it noticed")
         until(lambda: cluster.models()[0]["replicas_min"] == 1, "it said so")
         assert list((tmp_path / "blocks" / "0" / "quarantine").iterdir())
-        assert "corrupt copies" in running.tool("status", COLUMNS="400").stdout
+        assert "corrupt" in running.tool("status").stdout
         assert member(cluster, "agent-0")["integrity_failures"] == 0, "no reader ever got them"
 
 

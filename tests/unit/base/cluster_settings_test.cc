@@ -85,6 +85,13 @@ TEST(ClusterSettings, names_and_ports_that_collide_are_refused) {
   EXPECT_THAT(problems_with({"agent[0].host=10.0.0.9", "agent[0].device[0].port=5"}), testing::IsEmpty());
 }
 
+TEST(ClusterSettings, memory_servers_of_one_host_do_not_share_a_folder) {
+  EXPECT_THAT(problems_with({"memory[0].data_dir=/var/a", "memory[1].data_dir=/var/a"}),
+              Contains(HasSubstr("/var/a is also memory[0].data_dir: each memory server needs a folder of its own")));
+  EXPECT_THAT(problems_with({"memory[0].data_dir=/var/a", "memory[1].data_dir=/var/b"}), testing::IsEmpty());
+  EXPECT_THAT(problems_with({"memory[0].data_dir=/var/a", "memory[1].data_dir=/var/a", "memory[1].host=10.0.0.9"}), testing::IsEmpty());
+}
+
 TEST(ClusterSettings, limits_that_do_not_fit_each_other_are_refused) {
   EXPECT_THAT(problems_with({"placement.replicas=3"}), Contains(HasSubstr("3 copies on 2 memory servers")));
   EXPECT_THAT(problems_with({"controller.member_timeout=500ms"}),
@@ -93,6 +100,7 @@ TEST(ClusterSettings, limits_that_do_not_fit_each_other_are_refused) {
   EXPECT_THAT(problems_with({"memory[0].capacity=64 MiB"}),
               Contains(HasSubstr("at most half of the capacity")));
   EXPECT_THAT(problems_with({"agent.cache_directory=cache"}), Contains(HasSubstr("not absolute")));
+  EXPECT_THAT(problems_with({"memory[0].data_dir=blocks"}), Contains(HasSubstr("not absolute")));
 }
 
 TEST(ClusterSettings, a_device_refuses_keys_it_would_ignore) {

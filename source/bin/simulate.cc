@@ -12,7 +12,6 @@
 
 #include "base/clock.h"
 #include "simulate/run.h"
-#include "simulate_commit.h"
 
 namespace {
 

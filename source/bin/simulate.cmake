@@ -6,5 +6,6 @@ add_custom_target(cenote_simulate_commit
   BYPRODUCTS ${CMAKE_CURRENT_BINARY_DIR}/simulate_commit.h)
 add_executable(cenote-simulate ${CMAKE_SOURCE_DIR}/source/bin/simulate.cc)
 add_dependencies(cenote-simulate cenote_simulate_commit)
-target_include_directories(cenote-simulate PRIVATE ${CMAKE_CURRENT_BINARY_DIR})
+set_source_files_properties(${CMAKE_SOURCE_DIR}/source/bin/simulate.cc PROPERTIES
+  COMPILE_OPTIONS "-include;${CMAKE_CURRENT_BINARY_DIR}/simulate_commit.h" OBJECT_DEPENDS ${CMAKE_CURRENT_BINARY_DIR}/simulate_commit.h)
 target_link_libraries(cenote-simulate PRIVATE cenote_simulate)

@@ -29,10 +29,10 @@ void ClientNode::run(Instant now) {
   }
 }
 
-void ClientNode::submit(const std::string& model, uint64_t payload_bytes, Duration timeout, bool must_succeed) {
+void ClientNode::submit(const std::string& model, uint64_t payload_bytes, Duration timeout, Kind kind) {
   const RequestId id{place(), world().draw(1ull << 40) << 20 | truth_.requests().size()};
   const Instant deadline = world().now() + timeout;
-  truth_.asked(id, {.model = model, .submitted = world().now(), .deadline = deadline, .must_succeed = must_succeed});
+  truth_.asked(id, {.model = model, .submitted = world().now(), .deadline = deadline, .must_succeed = kind == Kind::kMustSucceed, .patient = kind == Kind::kPatient});
   world().say(name(), ": request ", id.low, " for ", model, ", ", payload_bytes, " bytes, ", timeout.ms(), " ms");
   InferRequest request{.id = id, .model = model, .payload_bytes = payload_bytes};
   pending_[id].request = std::move(request);

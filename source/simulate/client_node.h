@@ -19,7 +19,8 @@ class ClientNode final : public Process {
   Instant due() const override { return keeper_.next_deadline(); }
 
   // What a caller does. The outcome goes to Truth.
-  void submit(const std::string& model, uint64_t payload_bytes, Duration timeout, bool must_succeed);
+  enum class Kind : uint8_t { kAny, kPatient, kMustSucceed };
+  void submit(const std::string& model, uint64_t payload_bytes, Duration timeout, Kind kind);
   void cancel_one(uint64_t n);   // Of those under way.
   size_t under_way() const { return keeper_.under_way(); }
 

@@ -59,6 +59,7 @@ std::unique_ptr<Process> Cluster::make(const std::string& name) {
   const Incarnation incarnation = world_.draw_incarnation();
   if (place == controller_) return std::make_unique<ControllerNode>(network_, place, incarnation, controller_options_, truth_);
   if (std::find(memories_.begin(), memories_.end(), place) != memories_.end()) {
+    bytes_lost_ |= world_.now() > Instant{Duration::from_ms(1).ns};  // Not its first start.
     return std::make_unique<MemoryNode>(network_, place, incarnation, memory_shape_, controller_);
   }
   if (const auto agent = agent_shapes_.find(name); agent != agent_shapes_.end()) {
@@ -179,6 +180,22 @@ void Cluster::check_acknowledged() const {
                             revision.empty() ? "its removal" : revision.short_hex()));
       }
     }
+  }
+}
+
+void Cluster::note_peace() {
+  for (const auto& [revision, entry] : truth_.disk.durable.revisions()) {
+    if (can_be_fetched(revision)) fetchable_.insert(revision);
+  }
+}
+
+void Cluster::check_nothing_lost() const {
+  if (!bytes_lost_ && !healthy()) world_.fail("a deployed revision cannot be fetched, though no server lost a byte");
+  for (const auto& [id, request] : truth_.requests()) {
+    const bool given_up = absl::IsDeadlineExceeded(request.status) || absl::IsUnavailable(request.status);
+    if (!request.patient || !given_up || !fetchable_.contains(request.meant) || !truth_.known_since(request.model, request.submitted)) continue;
+    if (!can_be_fetched(request.meant) || *truth_.disk.durable.resolve(request.model) != request.meant) continue;
+    world_.fail(str_cat("request ", id.low, " for ", request.model, " (made at ", request.submitted.ns / 1'000'000, " ms) was lost, though no fault was left long before its deadline: ", request.status.ToString()));
   }
 }
 

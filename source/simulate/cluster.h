@@ -27,6 +27,8 @@ class Cluster {
   const std::vector<PlaceId>& memories() const { return memories_; }
   PlaceId controller() const { return controller_; }
   const std::vector<PlaceId>& all() const { return all_; }
+  void note_bad_bytes() { bytes_lost_ = true; }   // In an arena.
+  void note_peace();                              // No fault is left.
   ClientNode& client(size_t n) { return static_cast<ClientNode&>(*network_.process(clients_[n % clients_.size()])); }
   OperatorNode& person(size_t n) { return static_cast<OperatorNode&>(*network_.process(operators_[n % operators_.size()])); }
   size_t operators() const { return operators_.size(); }
@@ -41,6 +43,7 @@ class Cluster {
   void check_members() const;            // Everyone runs.
   void check_no_leaks() const;
   void check_acknowledged() const;
+  void check_nothing_lost() const;       // Neither blocks nor requests that there was time for.
   void check_empty() const;              // After everything was removed.
 
  private:
@@ -49,6 +52,8 @@ class Cluster {
   void check_memories() const;
 
   World& world_;
+  bool bytes_lost_ = false;              // A memory server ended, or bytes in it went bad.
+  std::set<Digest> fetchable_;           // When peace came.
   Network network_;
   Truth truth_;
   node::ControllerOptions controller_options_;

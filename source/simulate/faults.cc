@@ -66,6 +66,7 @@ void Faults::corrupt_arena() {
   auto* server = static_cast<MemoryNode*>(cluster_.network().process(place));
   if (server == nullptr) return;
   world_.say("bytes go bad in the arena of ", server->name());
+  cluster_.note_bad_bytes();
   server->corrupt_arena(world_.draw(1000));
 }
 

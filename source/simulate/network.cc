@@ -9,7 +9,7 @@ namespace {
 
 constexpr Duration kLocalLatency = Duration::from_us(15);
 constexpr Duration kTurnDelay = Duration::from_us(10);      // From an event to the loop that takes it.
-constexpr uint32_t kIdleTurnsMax = 400;                     // In a second, with nothing coming in: more is spinning.
+constexpr uint32_t kIdleTurnsMax = 5'000;                   // In a second, with nothing coming in: more is spinning (100,000 of them).
 
 }  // namespace
 

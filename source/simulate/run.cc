@@ -34,18 +34,20 @@ RunResult run_seed(uint64_t seed, bool tracing) {
   const Instant end = world.now() + world.draw(Duration::from_seconds(6), Duration::from_seconds(30));
   world.after(world.draw(Duration{}, Duration::from_seconds(2)), [&] { workload.first_deploys(); });
   repeat(world, end, world.draw(Duration::from_ms(300), Duration::from_ms(5'000)), [&] { workload.manage(); });
-  repeat(world, end, world.draw(Duration::from_ms(15), Duration::from_ms(400)), [&] { workload.call(); });
+  repeat(world, end, world.draw(Duration::from_ms(15), Duration::from_ms(400)), [&] { workload.call(end + kSettle); });
   // A tenth of the runs sees no fault; others few or many.
   if (!world.chance(10)) repeat(world, end, world.draw(Duration::from_ms(300), Duration::from_ms(5'000)), [&] { faults.strike(); });
   world.run_until(end);
 
   faults.heal_all();
+  cluster.note_peace();
   pass(kSettle);
   for (int i = 0; i < 10 && !workload.idle() && !world.failed(); ++i) pass(Duration::from_seconds(5));
   if (!workload.idle()) world.fail("people still wait for their answers");
   pass(kSettle);
   cluster.check_members();
   cluster.check_acknowledged();
+  cluster.check_nothing_lost();
   if (!world.failed()) workload.probe();
   pass(kQuiet);
   if (!world.failed()) cluster.check_no_leaks();

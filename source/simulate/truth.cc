@@ -28,6 +28,7 @@ void Truth::note_unknown() {
 
 void Truth::asked(const RequestId& id, Asked request) {
   unknown_at_.try_emplace(request.model, disk.durable.resolve(request.model).ok() ? Instant{-1} : world_.now());
+  if (const auto meant = disk.durable.resolve(request.model); meant.ok()) request.meant = *meant;
   requests_[id] = std::move(request);
 }
 

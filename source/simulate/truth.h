@@ -51,6 +51,8 @@ class Truth {
     Instant deadline;
     bool cancelled = false;
     bool must_succeed = false;
+    bool patient = false;       // Its deadline lies well after the last fault.
+    Digest meant;               // What its model was when it was made; empty: nothing.
     int outcomes = 0;
     absl::Status status;
     Instant ended;

@@ -83,11 +83,13 @@ std::string Workload::any_model() {
   return name;
 }
 
-void Workload::call() {
+void Workload::call(Instant patience_end) {
   ClientNode& client = cluster_.client(world_.draw(cluster_.clients()));
   if (world_.chance(6)) return client.cancel_one(world_.draw(64));
   const uint64_t payload = world_.chance(30) ? kInlinePayloadBytesMax + 1 + world_.draw(1 << 20) : world_.draw(kInlinePayloadBytesMax);
-  client.submit(any_model(), payload, world_.draw(Duration::from_ms(300), Duration::from_ms(12'000)), false);
+  const std::string model = any_model();
+  if (world_.chance(5)) return client.submit(model, payload, patience_end - world_.now(), ClientNode::Kind::kPatient);
+  client.submit(model, payload, world_.draw(Duration::from_ms(300), Duration::from_ms(12'000)), ClientNode::Kind::kAny);
 }
 
 void Workload::probe() {
@@ -95,7 +97,7 @@ void Workload::probe() {
     if (!cluster_.can_be_fetched(tag.revision)) continue;
     // One after the other, so that no queue is full.
     world_.after(world_.draw(Duration{}, kProbeFor), [this, model = str_cat(tag.name, ":", tag.tag), large = world_.chance(50), client = world_.draw(2)] {
-      cluster_.client(client).submit(model, large ? 2 * kInlinePayloadBytesMax : 100, kProbeDeadline, true);
+      cluster_.client(client).submit(model, large ? 2 * kInlinePayloadBytesMax : 100, kProbeDeadline, ClientNode::Kind::kMustSucceed);
     });
   }
 }

@@ -15,7 +15,7 @@ class Workload {
 
   void first_deploys();
   void manage();      // One thing that a person does.
-  void call();        // One thing that a caller does.
+  void call(Instant patience_end);   // One thing that a caller does; some wait as long as that.
   // Requests that must succeed, for all that can be fetched.
   void probe();
   void remove_all();

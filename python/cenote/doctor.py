@@ -86,6 +86,8 @@ def examine(file: Path, *, bandwidth: bool = False, report: Callable[[str], None
     if settings is not None:
         findings += run("ports", lambda: doctor_cluster.examine_ports(settings))
     up = _clusters_up()
+    for cluster in up:
+        findings += run("clock skew", lambda cluster=cluster: doctor_cluster.examine_skew(cluster))
     if bandwidth:
         report("measuring this machine")
         findings += run("bandwidth", lambda: doctor_cluster.examine_loopback(settings))

@@ -14,6 +14,9 @@ from cenote.errors import Error
 from cenote.findings import Finding, Level
 from cenote.state import ClusterState
 
+# Beyond this, times in logs of two hosts no longer tell what came first; beyond the second, new certificates are refused.
+SKEW_WARNING_S = 0.5
+SKEW_ERROR_S = 3600.0
 _STATUS_TIMEOUT_S = 3.0
 _BANDWIDTH_BYTES_MAX = 512 << 20
 _BANDWIDTH_BLOCKS_MAX = 1024
@@ -90,6 +93,45 @@ def examine_clock(now: float | None = None) -> Iterator[Finding]:
         yield Finding("clock", "error", f"it is {year} here", "certificates seem not yet valid", _SYNCHRONISE)
     else:
         yield Finding("clock", "ok", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now)))
+
+
+def skews(status: dict[str, Any], asked: float, answered: float) -> Iterator[tuple[str, str, float]]:
+    """(name, address, seconds ahead of this machine) of the controller's clock and of each member's.
+
+    `status` was asked for and answered at these times of our clock. A member's own is compared by the controller when its report comes, so the
+    time a report travels counts as being behind.
+    """
+    ahead = 0.0
+    for member in status["members"]:
+        if member["role"] == "controller" and member["wall_clock_us"]:
+            ahead = member["wall_clock_us"] / 1e6 - (asked + answered) / 2
+    for member in status["members"]:
+        if member["wall_clock_us"]:
+            yield member["name"], member["address"], ahead + member["clock_ahead_us"] / 1e6
+
+
+def examine_skew(known: ClusterState) -> Iterator[Finding]:
+    """Of every host of a cluster that is up, against this one."""
+    from cenote.cluster import Cluster
+
+    asked = time.time()
+    with Cluster.connect(known.name) as cluster:
+        status = cluster.status(timeout_s=_STATUS_TIMEOUT_S)
+    yield from judge_skews(list(skews(status, asked, time.time())))
+
+
+def judge_skews(found: list[tuple[str, str, float]]) -> Iterator[Finding]:
+    worst = 0.0
+    for name, address, ahead in found:
+        worst = max(worst, abs(ahead))
+        if abs(ahead) < SKEW_WARNING_S:
+            continue
+        level: Level = "error" if abs(ahead) >= SKEW_ERROR_S else "warning"
+        meaning = "certificates seem expired or not yet valid there" if level == "error" else "its logs cannot be laid beside those of other hosts"
+        text = f"{name} ({address}) is {abs(ahead):.1f} s {'ahead' if ahead > 0 else 'behind'}"
+        yield Finding("clock skew", level, text, meaning, f"ssh {address.rpartition(':')[0]} sudo {_SYNCHRONISE}")
+    if worst < SKEW_WARNING_S and found:
+        yield Finding("clock skew", "ok", f"{len(found)} daemons within {worst * 1e3:.0f} ms of this machine")
 
 
 def examine_bandwidth(known: ClusterState) -> Iterator[Finding]:

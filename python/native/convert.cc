@@ -71,7 +71,8 @@ py::dict to_dict(const MemberReport& member) {
   py::dict dict("name"_a = member.name, "role"_a = std::string(role_name(member.role)), "incarnation"_a = member.incarnation,
                 "address"_a = member.address, "pid"_a = member.pid, "rss_bytes"_a = member.rss_bytes,
                 "cpu_seconds"_a = member.cpu_seconds, "uptime_s"_a = static_cast<double>(member.uptime_us) * 1e-6,
-                "draining"_a = member.draining, "notes"_a = member.notes, "executors"_a = each(member.executors),
+                "draining"_a = member.draining, "wall_clock_us"_a = member.wall_clock_us,
+                "clock_ahead_us"_a = member.clock_ahead_us, "notes"_a = member.notes, "executors"_a = each(member.executors),
                 "suspected"_a = member.suspected, "stalls"_a = member.stalls, "stall_longest_ms"_a = member.stall_longest.ms());
   if (member.role == Role::kMemory) {
     dict["memory"] = to_dict(member.memory);

@@ -24,6 +24,7 @@ void fill_process_usage(MemberReport& report) {
   report.cpu_seconds = static_cast<double>(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
                        static_cast<double>(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1e-6;
   report.uptime_us = (monotonic_now() - kStarted).us();
+  report.wall_clock_us = wall_clock_us();
 }
 
 ProcessUsage process_usage(int64_t pid) {

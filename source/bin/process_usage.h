@@ -5,7 +5,7 @@
 
 namespace cenote {
 
-// Fills pid, rss_bytes, cpu_seconds and uptime_us of this process.
+// Fills pid, rss_bytes, cpu_seconds, uptime_us and wall_clock_us of this process.
 void fill_process_usage(MemberReport& report);
 
 // For a tool that asks about another process of this host; zeros if it is gone.

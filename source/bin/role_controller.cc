@@ -127,6 +127,7 @@ class ControllerRole {
       streams_.emplace(number, std::move(stream));
     };
     h.reported = [this](uint64_t number, MemberReport report) {
+      if (report.wall_clock_us != 0) report.clock_ahead_us = report.wall_clock_us - wall_clock_us();
       // Reports carry increments: one that cannot be taken ends its stream, and the member begins anew with all it has.
       if (const absl::Status status = mailbox_.post(Reported{number, std::move(report)}); status.code() == absl::StatusCode::kResourceExhausted) {
         if (const auto stream = find_stream(number)) stream->cancel();

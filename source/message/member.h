@@ -62,6 +62,8 @@ struct MemberReport {
   double cpu_seconds = 0;
   int64_t uptime_us = 0;
   bool draining = false;
+  int64_t wall_clock_us = 0;      // When it was written, by its host's clock: for `cenote doctor`; nothing is decided by it.
+  int64_t clock_ahead_us = 0;     // The controller adds: by how much that clock was ahead of its own, the report's way counted in.
   std::vector<std::string> notes; // Degradations worth showing, e.g. "huge pages: not available, using 4 KiB pages".
 
   // Memory servers.

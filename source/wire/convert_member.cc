@@ -1,5 +1,7 @@
 #include "wire/convert_member.h"
 
+#include <algorithm>
+
 #include "base/status.h"
 #include "wire/bounds.h"
 #include "wire/convert_list.h"
@@ -22,6 +24,7 @@ StorageReport from_proto(const v1::StorageReport& proto) {
   return {.disk = proto.disk(), .arena_capacity_bytes = proto.arena_capacity_bytes(), .arena_used_bytes = proto.arena_used_bytes(),
           .read_back_bytes = proto.read_back_bytes(), .scrubbed_bytes = proto.scrubbed_bytes(), .corrupt_blocks = proto.corrupt_blocks()};
 }
+constexpr int64_t kWallClockMaxUs = int64_t{1} << 53;  // Year 2255.
 
 absl::StatusOr<Role> role_of(uint32_t value) {
   if (value < static_cast<uint32_t>(Role::kMemory) || value > static_cast<uint32_t>(Role::kSupervisor)) {
@@ -108,6 +111,8 @@ void to_proto(const MemberReport& report, v1::MemberReport* proto) {
   proto->set_suspected(report.suspected);
   proto->set_stalls(report.stalls);
   proto->set_stall_longest_us(report.stall_longest.us());
+  proto->set_wall_clock_us(report.wall_clock_us);
+  proto->set_clock_ahead_us(report.clock_ahead_us);
 }
 
 absl::StatusOr<MemberReport> from_proto(const v1::MemberReport& proto) {
@@ -116,7 +121,8 @@ absl::StatusOr<MemberReport> from_proto(const v1::MemberReport& proto) {
   CENOTE_RETURN_IF_ERROR(check_count("notes", proto.notes_size(), kNotesMax));
   MemberReport report{.name = proto.name(), .incarnation = proto.incarnation(), .address = proto.address(), .pid = proto.pid(),
                       .rss_bytes = proto.rss_bytes(), .cpu_seconds = proto.cpu_seconds(), .uptime_us = proto.uptime_us(),
-                      .draining = proto.draining(), .inventory = proto.inventory(), .slabs_open = proto.slabs_open(),
+                      .draining = proto.draining(), .wall_clock_us = std::clamp<int64_t>(proto.wall_clock_us(), 0, kWallClockMaxUs),
+                      .clock_ahead_us = proto.clock_ahead_us(), .inventory = proto.inventory(), .slabs_open = proto.slabs_open(),
                       .grants_live = proto.grants_live(), .storage = from_proto(proto.storage()),
                       .cache_capacity_bytes = proto.cache_capacity_bytes(),
                       .cache_used_bytes = proto.cache_used_bytes(), .cache_pinned_bytes = proto.cache_pinned_bytes(),

@@ -180,6 +180,26 @@ def test_a_check_that_fails_is_a_finding_beside_those_it_made() -> None:
     assert "the controller is silent" in found[1].text and found[1].remedy
 
 
+def _status(controller_us: int, ahead_us: int) -> dict[str, Any]:
+    controller = {"name": "controller", "role": "controller", "address": "10.0.0.1:7700", "wall_clock_us": controller_us, "clock_ahead_us": 0}
+    member = {"name": "memory-0", "role": "memory", "address": "10.0.0.2:7710", "wall_clock_us": 1, "clock_ahead_us": ahead_us}
+    silent = {"name": "old", "role": "router", "address": "10.0.0.3:7701", "wall_clock_us": 0, "clock_ahead_us": 0}
+    return {"members": [controller, member, silent]}
+
+
+@pytest.mark.parametrize(
+    ("controller_ahead_s", "member_ahead_s", "levels"),
+    [(0.0, 0.01, ["ok"]), (0.0, -2.0, ["warning"]), (3.0, -3.0, ["warning"]), (0.0, 7200.0, ["error"]), (2.0, 0.0, ["warning", "warning"])],
+)
+def test_clocks_are_compared_through_the_controllers(controller_ahead_s: float, member_ahead_s: float, levels: list[str]) -> None:
+    asked, answered = 1000.0, 1000.2
+    status = _status(int((1000.1 + controller_ahead_s) * 1e6), int(member_ahead_s * 1e6))
+    found = list(doctor_cluster.judge_skews(list(doctor_cluster.skews(status, asked, answered))))
+    assert [finding.level for finding in found] == levels
+    if levels != ["ok"]:
+        assert all("timedatectl set-ntp true" in finding.remedy and finding.remedy.startswith("ssh 10.0.0.") for finding in found)
+
+
 def test_ports_of_other_hosts_are_left_to_a_doctor_there_and_taken_ones_name_their_holder() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

@@ -52,7 +52,7 @@ def _check_findings(found: list[list[str]]) -> None:
     assert not [finding for finding in found if finding[1] == "error"], found
     assert fine["rdma devices"].startswith("rxe0") and fine["rdma ports"].startswith("rxe0/1: ACTIVE, Ethernet"), found
     assert "10.77.0.1" in fine["gids"] and "4096 bytes a packet" in fine["mtu"], found
-    assert fine["fabric"].startswith("verbs;ofi_rxm") and "held by cluster 'verbs'" in fine["ports"], found
+    assert fine["fabric"].startswith("verbs;ofi_rxm") and "held by cluster 'verbs'" in fine["ports"] and "5 daemons within" in fine["clock skew"], found
     measured = [text for check, level, text in found if check == "bandwidth" and level == "ok"]
     assert len(measured) == 2 and all("verbs;ofi_rxm" in text and "GB/s" in text and "loopback" in text for text in measured), found
 

@@ -60,7 +60,8 @@ inline ExecutorReport sample_executor() {
 }
 inline MemberReport sample_member() {
   return {.name = "agent-0", .role = Role::kAgent, .incarnation = 5, .address = "127.0.0.1:7720", .pid = 12, .rss_bytes = 13,
-          .cpu_seconds = 0.25, .uptime_us = 14, .draining = true, .notes = {"huge pages: not available"}, .memory = sample_server("memory-0"),
+          .cpu_seconds = 0.25, .uptime_us = 14, .draining = true, .wall_clock_us = 1'700'000'000'000'000, .clock_ahead_us = -15,
+          .notes = {"huge pages: not available"}, .memory = sample_server("memory-0"),
           .inventory = true, .held = {sample_block(2)}, .dropped = {sample_digest(8)}, .slabs_open = 1, .grants_live = 2,
           .storage = {.disk = true, .arena_capacity_bytes = 40, .arena_used_bytes = 41, .read_back_bytes = 42, .scrubbed_bytes = 43, .corrupt_blocks = 44},
           .cache_capacity_bytes = 3, .cache_used_bytes = 4, .cache_pinned_bytes = 5, .fetched_bytes = 6, .integrity_failures = 7,

@@ -85,6 +85,7 @@ class RunningRouter {
                                     .member_timeout = Duration::from_seconds(2)};
     context_.settings.drain_timeout = Duration::from_ms(0);  // Stops at once, as if killed, but for its closed sockets.
     context_.settings.payload_bytes_max = kPayloadBytesMax;
+    context_.settings.silence_max = Duration::from_ms(120);
     context_.stop_fd = eventfd(0, EFD_CLOEXEC);
     thread_ = std::thread([this] { status_ = run_router(context_); });
   }

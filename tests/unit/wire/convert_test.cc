@@ -54,6 +54,7 @@ TEST(Convert, every_report_and_directive_survives_and_keeps_its_bytes) {
   check_round_trip<v1::Directive>("directive_memory", Directive(MemoryDirective{.version = 3, .drop = {sample_digest(1)}, .send_inventory = true}));
   check_round_trip<v1::Directive>("directive_heartbeat", Directive(Heartbeat{}));
   check_round_trip<v1::Directive>("directive_drain", Directive(DrainMember{}));
+  check_round_trip<v1::Directive>("directive_suspects", Directive(Suspects{{"memory-0", "agent-1"}}));
   check_round_trip<v1::Directive>("directive_refused", Directive(Refused{absl::AlreadyExistsError("two of this name")}));
 }
 

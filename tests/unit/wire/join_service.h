@@ -39,6 +39,7 @@ class JoinService : public v1::Controller::CallbackService {
         context, options,
         {.on_message =
              [this](v1::MemberReport&& report) {
+               if (report.beat_us() > 0) return;  // No report, a beat.
                condition.change([&] { reports.push_back(report); });
                if (on_report) on_report(report);  // Last: what it sends may be the test's sign that the report is there.
              },

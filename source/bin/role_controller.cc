@@ -16,6 +16,7 @@
 #include "bin/worker.h"
 #include "node/controller.h"
 #include "store/event_store.h"
+#include "store/read_catalogue.h"
 #include "wire/controller_service.h"
 #include "wire/credentials.h"
 #include "wire/server.h"
@@ -24,31 +25,6 @@ namespace cenote {
 namespace {
 
 constexpr size_t kEventsMax = 16384;
-constexpr size_t kReadBatch = 1024;
-// A log that is this much longer than its snapshot is compacted at start.
-constexpr uint64_t kCompactFactor = 4;
-constexpr uint64_t kCompactFloor = 4096;
-
-absl::StatusOr<Catalogue> read_catalogue(EventStore& store) {
-  Catalogue catalogue;
-  for (uint64_t from = store.first(); from <= store.last();) {
-    CENOTE_ASSIGN_OR_RETURN(const std::vector<StoredEvent> events, store.read(from, kReadBatch));
-    if (events.empty()) break;
-    for (const StoredEvent& stored : events) {
-      if (const absl::Status applied = catalogue.apply(stored.event); !applied.ok()) {
-        return absl::DataLossError(str_cat("event ", stored.sequence, " of the catalogue (", describe_event(stored.event), ") does not fit those before it: ", applied.message(),
-                                           "; restore catalogue.db from a backup"));
-      }
-    }
-    from = events.back().sequence + 1;
-  }
-  const std::vector<CatalogueEvent> snapshot = catalogue.as_events();
-  if (store.last() + 1 - store.first() > kCompactFloor + kCompactFactor * snapshot.size()) {
-    // All or none: what could not be written now, on a full disk, is as long as before and read as before.
-    if (const absl::Status compacted = store.compact(snapshot); !compacted.ok()) LOG_WARNING("compacting the catalogue: {}", compacted.message());
-  }
-  return catalogue;
-}
 
 absl::StatusOr<node::ControllerOptions> options_of(const ClusterSettings& settings) {
   node::ControllerOptions options{.cluster = settings.name,
@@ -102,6 +78,8 @@ class ControllerRole {
     CENOTE_ASSIGN_OR_RETURN(const wire::Identity identity, wire::load_node_identity(context_.state_directory + "/certificates"));
     CENOTE_ASSIGN_OR_RETURN(store_, open_sqlite_store(context_.state_directory + "/catalogue.db"));
     CENOTE_ASSIGN_OR_RETURN(Catalogue catalogue, read_catalogue(*store_));
+    // What cannot be written now, on a full disk, is as long as before and read as before.
+    if (const absl::Status compacted = compact_if_long(*store_, catalogue); !compacted.ok()) LOG_WARNING("compacting the catalogue: {}", compacted.message());
     CENOTE_ASSIGN_OR_RETURN(node::ControllerOptions options, options_of(context_.settings));
     LOG_INFO("catalogue: {} events, {} revisions", store_->last(), catalogue.revisions().size());
     machine_ = std::make_unique<node::Controller>(std::move(options), std::move(catalogue), monotonic_now());

@@ -39,6 +39,7 @@ std::vector<BlockRef> distinct_blocks(const RevisionRecord& record) {
   std::set<BlockRef> blocks(record.blocks.begin(), record.blocks.end());
   blocks.insert(record.manifest_blocks.begin(), record.manifest_blocks.end());
   blocks.insert(record.file_blocks.begin(), record.file_blocks.end());
+  if (!record.label.id.empty()) blocks.insert(record.label);
   return {blocks.begin(), blocks.end()};
 }
 
@@ -75,7 +76,7 @@ absl::Status Catalogue::apply_one(const RevisionSealed& event) {
     state.size_bytes = block.size_bytes;
     ++state.references;
   }
-  revisions_.emplace(record.digest, RevisionEntry{record, {{record.name, record.created_us}}});
+  revisions_.emplace(record.digest, RevisionEntry{record, {{record.name, record.created_us}}, {}});
   return absl::OkStatus();
 }
 
@@ -134,17 +135,24 @@ absl::Status Catalogue::apply_one(const RevisionRemoved& event) {
   }
   RevisionEntry& entry = revision->second;
   entry.names.erase(event.name);
+  if (const auto label = entry.labels.find(event.name); label != entry.labels.end()) {
+    release(label->second);
+    entry.labels.erase(label);
+  }
   if (!entry.names.empty()) {
     name_record(entry);
     return absl::OkStatus();
   }
-  for (const BlockRef& block : distinct_blocks(entry.record)) {
-    const auto state = blocks_.find(block.id);
-    CENOTE_CHECK(state != blocks_.end() && state->second.references > 0);
-    if (--state->second.references == 0 && state->second.servers.empty()) blocks_.erase(state);
-  }
+  for (const BlockRef& block : distinct_blocks(entry.record)) release(block);
+  evicted_.erase(event.revision);
   revisions_.erase(revision);
   return absl::OkStatus();
+}
+
+void Catalogue::release(const BlockRef& block) {
+  const auto state = blocks_.find(block.id);
+  CENOTE_CHECK(state != blocks_.end() && state->second.references > 0);
+  if (--state->second.references == 0 && state->second.servers.empty()) blocks_.erase(state);
 }
 
 absl::Status Catalogue::apply_one(const ReplicasAdded& event) {
@@ -290,6 +298,7 @@ std::vector<BlockRef> Catalogue::only_needed_by(const Digest& revision) const {
 
 std::vector<CatalogueEvent> Catalogue::as_events() const {
   std::vector<CatalogueEvent> events;
+  if (lineage_ != 0) events.emplace_back(LineageSet{lineage_, held_because_});
   for (const auto& [digest, entry] : revisions_) {
     for (const auto& [name, created_us] : entry.names) {
       RevisionSealed sealed{entry.record};
@@ -297,7 +306,9 @@ std::vector<CatalogueEvent> Catalogue::as_events() const {
       sealed.record.created_us = created_us;
       events.emplace_back(std::move(sealed));
     }
+    for (const auto& [name, label] : entry.labels) events.emplace_back(RevisionLabelled{name, digest, label});
   }
+  for (const Digest& revision : evicted_) events.emplace_back(PrefetchSet{revision, false});
   for (const auto& [name, tags] : tags_) {
     for (const auto& [tag, state] : tags) {
       for (const Digest& previous : state.history) events.emplace_back(TagMoved{name, tag, previous});
@@ -312,6 +323,7 @@ std::vector<CatalogueEvent> Catalogue::as_events() const {
     }
     if (!added.blocks.empty()) events.emplace_back(std::move(added));
   }
+  events.insert(events.end(), operations_.begin(), operations_.end());
   return events;
 }
 

@@ -3,6 +3,7 @@
 // are valid until the next apply().
 #pragma once
 
+#include <deque>
 #include <map>
 #include <set>
 #include <span>
@@ -18,6 +19,9 @@
 namespace cenote {
 
 inline constexpr size_t kTagHistoryMax = 64;  // Older targets of a tag are forgotten.
+// Answers kept for who asks again; the oldest are forgotten first, the newest never.
+inline constexpr size_t kOperationsKept = 1024;
+inline constexpr size_t kOperationDigestsKept = 1 << 17;  // In the answers' lists, all together.
 
 struct TagState {
   Digest revision;
@@ -28,11 +32,12 @@ struct TagState {
 struct RevisionEntry {
   RevisionRecord record;                 // `name` is the first of `names`.
   std::map<std::string, int64_t> names;  // Name -> when it was deployed under it, wall clock us.
+  std::map<std::string, BlockRef> labels;  // Name -> the block that says so in the pool; of some names.
 };
 
 struct BlockState {
   uint32_t size_bytes = 0;
-  uint32_t references = 0;        // Revisions that need it, counted once each.
+  uint32_t references = 0;        // Revisions that need it, counted once each, and labels.
   std::set<std::string> servers;  // Holders, by name.
 };
 
@@ -65,6 +70,14 @@ class Catalogue {
   // Blocks that only this revision needs: what its removal frees.
   std::vector<BlockRef> only_needed_by(const Digest& revision) const;
 
+  // Revisions that are not to be brought to devices before anyone asks.
+  const std::set<Digest>& evicted() const { return evicted_; }
+  // Null: no such id, or forgotten.
+  const OperationDone* operation(std::string_view id) const;
+  uint64_t lineage() const { return lineage_; }  // 0: it has none yet.
+  // Why nothing may be dropped from memory servers; empty: what no revision needs may be.
+  const std::string& held_because() const { return held_because_; }
+
   // Events that make this catalogue from an empty one: a snapshot.
   std::vector<CatalogueEvent> as_events() const;
   // Over as_events(): equal for equal catalogues.
@@ -78,15 +91,25 @@ class Catalogue {
   absl::Status apply_one(const RevisionRemoved& event);
   absl::Status apply_one(const ReplicasAdded& event);
   absl::Status apply_one(const ReplicasLost& event);
+  absl::Status apply_one(const PrefetchSet& event);
+  absl::Status apply_one(const OperationDone& event);
+  absl::Status apply_one(const LineageSet& event);
+  absl::Status apply_one(const RevisionLabelled& event);
+  void release(const BlockRef& block);
 
   std::map<Digest, RevisionEntry> revisions_;
   std::map<std::string, std::map<std::string, TagState>> tags_;
   std::map<Digest, BlockState> blocks_;
   std::map<std::string, std::set<Digest>> held_;  // Server -> blocks; the inverse of BlockState::servers.
+  std::set<Digest> evicted_;
+  std::deque<OperationDone> operations_;  // Oldest first.
+  size_t operation_digests_ = 0;
+  uint64_t lineage_ = 0;
+  std::string held_because_;
   uint64_t applied_ = 0;
 };
 
-// Distinct blocks of a revision: weights, files and manifest.
+// Distinct blocks of a revision: weights, files, manifest, and its label if the record has one.
 std::vector<BlockRef> distinct_blocks(const RevisionRecord& record);
 
 }  // namespace cenote

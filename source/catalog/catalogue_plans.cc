@@ -38,7 +38,9 @@ absl::StatusOr<std::vector<CatalogueEvent>> plan_deploy(const Catalogue& catalog
                                                         const RevisionRecord& record, std::string_view tag,
                                                         bool update) {
   CENOTE_RETURN_IF_ERROR(check_tag(tag));
-  CENOTE_RETURN_IF_ERROR(check_event(RevisionSealed{record}));
+  RevisionSealed sealed{record};
+  sealed.record.label = {};
+  CENOTE_RETURN_IF_ERROR(check_event(sealed));
   const auto known = catalogue.revisions().find(record.digest);
   const bool owned = known != catalogue.revisions().end() && known->second.names.contains(record.name);
   const TagState* state = catalogue.tag(record.name, tag);
@@ -48,7 +50,10 @@ absl::StatusOr<std::vector<CatalogueEvent>> plan_deploy(const Catalogue& catalog
                                             record.name, ":", tag, " to the new revision, or another name"));
   }
   std::vector<CatalogueEvent> events;
-  if (!owned) events.emplace_back(RevisionSealed{record});
+  if (!owned) events.emplace_back(std::move(sealed));
+  const bool labelled = owned && known->second.labels.contains(record.name);
+  if (!labelled && !record.label.id.empty())
+    events.emplace_back(RevisionLabelled{record.name, record.digest, record.label});
   events.emplace_back(TagMoved{record.name, std::string(tag), record.digest});
   return events;
 }

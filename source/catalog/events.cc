@@ -60,6 +60,30 @@ void write(ByteWriter& out, const ReplicasLost& event) {
   out.u8(event.all);
   write(out, event.blocks);
 }
+void write(ByteWriter& out, const PrefetchSet& event) {
+  write(out, event.revision);
+  out.u8(event.wanted);
+}
+void write(ByteWriter& out, const OperationDone& event) {
+  out.text(event.id);
+  write(out, event.request);
+  out.text(event.name);
+  out.text(event.tag);
+  write(out, event.revision);
+  write(out, event.previous);
+  out.u8(event.nothing_new);
+  write(out, event.revisions);
+  out.u64(event.freed_bytes);
+}
+void write(ByteWriter& out, const LineageSet& event) {
+  out.u64(event.lineage);
+  out.text(event.held_because);
+}
+void write(ByteWriter& out, const RevisionLabelled& event) {
+  out.text(event.name);
+  write(out, event.revision);
+  write(out, event.label);
+}
 
 // Readers leave a failed ByteReader behind for whatever does not fit.
 void read(ByteReader& in, Digest& digest) {
@@ -117,6 +141,30 @@ void read(ByteReader& in, ReplicasLost& event) {
   event.server = in.text(kServerNameBytesMax);
   read(in, event.all);
   read(in, event.blocks);
+}
+void read(ByteReader& in, PrefetchSet& event) {
+  read(in, event.revision);
+  read(in, event.wanted);
+}
+void read(ByteReader& in, OperationDone& event) {
+  event.id = in.text(kOperationIdBytes);
+  read(in, event.request);
+  event.name = in.text(kModelNameBytesMax);
+  event.tag = in.text(kTagBytesMax);
+  read(in, event.revision);
+  read(in, event.previous);
+  read(in, event.nothing_new);
+  read(in, event.revisions);
+  event.freed_bytes = in.u64();
+}
+void read(ByteReader& in, LineageSet& event) {
+  event.lineage = in.u64();
+  event.held_because = in.text(kHeldBecauseBytesMax);
+}
+void read(ByteReader& in, RevisionLabelled& event) {
+  event.name = in.text(kModelNameBytesMax);
+  read(in, event.revision);
+  read(in, event.label);
 }
 
 template <size_t... I>

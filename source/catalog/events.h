@@ -20,9 +20,11 @@ inline constexpr size_t kEventBytesMax = 64 << 20;
 inline constexpr size_t kEventBlocksMax = 1 << 19;  // Of one list: 2 TiB of full blocks.
 static_assert(3 * kEventBlocksMax * 36 + (1 << 20) < kEventBytesMax);
 inline constexpr size_t kServerNameBytesMax = 64;
+inline constexpr size_t kOperationIdBytes = 16;
+inline constexpr size_t kHeldBecauseBytesMax = 1024;
 
 // A revision belongs to a name. One digest may belong to several names; its record is the same but for name
-// and created_us.
+// and created_us. Its label is an event of its own.
 struct RevisionSealed {
   RevisionRecord record;
   bool operator==(const RevisionSealed& other) const;
@@ -69,8 +71,47 @@ struct ReplicasLost {
   bool operator==(const ReplicasLost&) const = default;
 };
 
-using CatalogueEvent =
-    std::variant<RevisionSealed, TagMoved, TagRemoved, RevisionRemoved, ReplicasAdded, ReplicasLost>;
+// Whether a revision is brought to devices before anyone asks for it. Evicting it ends that, until it is deployed,
+// published or rolled back to anew.
+struct PrefetchSet {
+  Digest revision;
+  bool wanted = true;
+  bool operator==(const PrefetchSet&) const = default;
+};
+
+// The answer that a change gave, in one batch with the change: who asks again under the same id hears the same.
+struct OperationDone {
+  std::string id;  // kOperationIdBytes random bytes of who asked.
+  Digest request;  // Of what was asked: an id does not stand for two requests.
+  std::string name;
+  std::string tag;
+  Digest revision;  // These two are empty where the answer has none.
+  Digest previous;
+  bool nothing_new = false;
+  std::vector<Digest> revisions;
+  uint64_t freed_bytes = 0;
+  bool operator==(const OperationDone&) const = default;
+};
+
+// Which catalogue this is: a number made at random when a catalogue begins, and anew when it continues another one
+// (restored, or an older file put back). With `held_because` nothing is dropped from memory servers: they may hold
+// what a lost catalogue knew.
+struct LineageSet {
+  uint64_t lineage = 0;
+  std::string held_because;
+  bool operator==(const LineageSet&) const = default;
+};
+
+// The block that names the revision in the pool itself (catalog/label.h).
+struct RevisionLabelled {
+  std::string name;
+  Digest revision;
+  BlockRef label;
+  bool operator==(const RevisionLabelled&) const = default;
+};
+
+using CatalogueEvent = std::variant<RevisionSealed, TagMoved, TagRemoved, RevisionRemoved, ReplicasAdded,
+                                    ReplicasLost, PrefetchSet, OperationDone, LineageSet, RevisionLabelled>;
 
 std::string encode_event(const CatalogueEvent& event);
 // kInvalidArgument: truncated, trailing bytes, bad names, sizes out of bounds. kFailedPrecondition: a newer

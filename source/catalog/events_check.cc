@@ -48,6 +48,7 @@ absl::Status check_one(const RevisionSealed& event) {
   const RevisionRecord& record = event.record;
   CENOTE_RETURN_IF_ERROR(check_model_name(record.name));
   if (record.digest.empty()) return bad("a revision without digest");
+  if (!record.label.id.empty()) return bad("a label within a record: it is an event of its own");
   std::map<Digest, uint32_t> sizes;
   uint64_t manifest = 0, weights = 0, files = 0;
   CENOTE_RETURN_IF_ERROR(check_refs(record.manifest_blocks, sizes, manifest));
@@ -94,6 +95,37 @@ absl::Status check_one(const ReplicasLost& event) {
   return check_server(event.server);
 }
 
+absl::Status check_one(const PrefetchSet& event) {
+  return event.revision.empty() ? bad("a prefetch without digest") : absl::OkStatus();
+}
+
+absl::Status check_one(const OperationDone& event) {
+  if (event.id.size() != kOperationIdBytes)
+    return bad(str_cat("an operation's id of ", event.id.size(), " bytes, ", kOperationIdBytes, " are needed"));
+  if (event.request.empty()) return bad("an operation without its request");
+  if (event.revisions.size() > kEventBlocksMax)
+    return bad(str_cat(event.revisions.size(), " revisions, at most ", kEventBlocksMax));
+  if (!event.name.empty()) CENOTE_RETURN_IF_ERROR(check_model_name(event.name));
+  return event.tag.empty() ? absl::OkStatus() : check_tag(event.tag);
+}
+
+absl::Status check_one(const LineageSet& event) {
+  if (event.lineage == 0) return bad("a catalogue without lineage");
+  if (event.held_because.size() > kHeldBecauseBytesMax || !plain_utf8(event.held_because)) {
+    return bad(str_cat("a reason of ", event.held_because.size(), " bytes, plain text of at most ",
+                       kHeldBecauseBytesMax));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status check_one(const RevisionLabelled& event) {
+  if (event.revision.empty()) return bad("a label without revision");
+  std::map<Digest, uint32_t> sizes;
+  uint64_t sum = 0;
+  CENOTE_RETURN_IF_ERROR(check_refs({event.label}, sizes, sum));
+  return check_model_name(event.name);
+}
+
 struct Describe {
   std::string operator()(const RevisionSealed& e) const {
     return str_cat("seal ", e.record.name, "@", e.record.digest.short_hex(), ", ", e.record.blocks.size(),
@@ -113,6 +145,18 @@ struct Describe {
   std::string operator()(const ReplicasLost& e) const {
     return e.all ? str_cat(e.server, " lost all blocks")
                  : str_cat(e.server, " lost ", e.blocks.size(), " blocks");
+  }
+  std::string operator()(const PrefetchSet& e) const {
+    return str_cat(e.wanted ? "prefetch " : "evict ", e.revision.short_hex());
+  }
+  std::string operator()(const OperationDone& e) const {
+    return str_cat("answer to an operation on ", e.name.empty() ? "models" : e.name);
+  }
+  std::string operator()(const LineageSet& e) const {
+    return e.held_because.empty() ? "free unused blocks" : str_cat("hold unused blocks: ", e.held_because);
+  }
+  std::string operator()(const RevisionLabelled& e) const {
+    return str_cat("label ", e.name, "@", e.revision.short_hex());
   }
 };
 

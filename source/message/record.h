@@ -29,6 +29,7 @@ struct RevisionRecord {
   uint64_t weight_bytes = 0;               // Sum over `blocks`, repeats counted.
   int64_t created_us = 0;                  // Wall clock, for people.
   std::string device_filter;               // Settings: which devices may serve it; empty = all.
+  BlockRef label;                          // catalog/label.h: the name beside the manifest, for when the catalogue is lost. Empty id: none.
 };
 
 // A memory server as others reach it.

@@ -21,7 +21,7 @@ CatalogueEvent random_event(Rng& rng) {
   std::vector<BlockRef> blocks;
   for (uint64_t i = rng.below(4); i > 0; --i)
     blocks.push_back(block(std::string(1, static_cast<char>('a' + rng.below(6)))));
-  switch (rng.below(8)) {
+  switch (rng.below(12)) {
     case 0:
     case 1:
       return RevisionSealed{record};
@@ -34,6 +34,14 @@ CatalogueEvent random_event(Rng& rng) {
       return RevisionRemoved{name, record.digest};
     case 6:
       return ReplicasAdded{server, blocks};
+    case 7:
+      return PrefetchSet{record.digest, rng.below(2) == 0};
+    case 8:
+      return RevisionLabelled{name, record.digest, block(name + record.digest.hex())};
+    case 9:
+      return OperationDone{std::string(kOperationIdBytes, static_cast<char>('a' + rng.below(20))), id("asked"), name};
+    case 10:
+      return LineageSet{1 + rng.below(3), rng.below(2) == 0 ? "restored" : ""};
     default: {
       ReplicasLost lost{server, rng.below(4) == 0, {}};
       for (const BlockRef& one : blocks) {
@@ -49,7 +57,12 @@ void check_counts(const Catalogue& catalogue) {
   for (const auto& [digest, entry] : catalogue.revisions()) {
     RC_ASSERT(!entry.names.empty() && entry.record.name == entry.names.begin()->first);
     for (const BlockRef& one : distinct_blocks(entry.record)) ++references[one.id];
+    for (const auto& [name, label] : entry.labels) {
+      RC_ASSERT(entry.names.contains(name));
+      ++references[label.id];
+    }
   }
+  for (const Digest& evicted : catalogue.evicted()) RC_ASSERT(catalogue.find(evicted) != nullptr);
   for (const auto& [block_id, state] : catalogue.blocks()) {
     RC_ASSERT(state.references == references[block_id]);
     RC_ASSERT(state.references > 0 || !state.servers.empty());
@@ -90,6 +103,8 @@ RC_GTEST_PROP(CatalogueProperty, counts_agree_and_replay_gives_the_same, (uint64
   for (const CatalogueEvent& event : catalogue.as_events()) RC_ASSERT(restored.apply(event).ok());
   RC_ASSERT(restored.fingerprint() == catalogue.fingerprint());
   RC_ASSERT(restored.tags() == catalogue.tags());
+  RC_ASSERT(restored.evicted() == catalogue.evicted());
+  RC_ASSERT(restored.lineage() == catalogue.lineage());
   check_counts(restored);
 }
 

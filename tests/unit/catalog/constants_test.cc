@@ -6,6 +6,7 @@
 #include "../golden.h"
 #include "base/units.h"
 #include "catalog/events.h"
+#include "catalog/label.h"
 #include "catalog/layout.h"
 #include "catalog/manifest.h"
 #include "message/infer.h"
@@ -35,7 +36,10 @@ TEST(Constants, the_table_of_frozen_numbers_is_the_one_on_file) {
   const auto index = [](CatalogueEvent event) { return event.index() + 1; };
   table << "event RevisionSealed " << index(RevisionSealed{}) << " TagMoved " << index(TagMoved{})
         << " TagRemoved " << index(TagRemoved{}) << " RevisionRemoved " << index(RevisionRemoved{})
-        << " ReplicasAdded " << index(ReplicasAdded{}) << " ReplicasLost " << index(ReplicasLost{}) << "\n";
+        << " ReplicasAdded " << index(ReplicasAdded{}) << " ReplicasLost " << index(ReplicasLost{})
+        << " PrefetchSet " << index(PrefetchSet{}) << " OperationDone " << index(OperationDone{})
+        << " LineageSet " << index(LineageSet{}) << " RevisionLabelled " << index(RevisionLabelled{}) << "\n";
+  table << "kLabelBytes " << kLabelBytes << "\n";
   expect_golden("constants.txt", table.str());
 }
 

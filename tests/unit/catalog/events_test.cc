@@ -37,7 +37,12 @@ std::vector<Named> samples() {
           {"event_tag_removed_v1.bin", TagRemoved{"gpt2", "latest"}},
           {"event_revision_removed_v1.bin", RevisionRemoved{"gpt2", id("r")}},
           {"event_replicas_added_v1.bin", ReplicasAdded{"memory-0", {{id("a"), 4096}, {id("b"), 8192}}}},
-          {"event_replicas_lost_v1.bin", ReplicasLost{"memory-0", false, {id("a")}}}};
+          {"event_replicas_lost_v1.bin", ReplicasLost{"memory-0", false, {id("a")}}},
+          {"event_prefetch_set_v1.bin", PrefetchSet{id("r"), false}},
+          {"event_operation_done_v1.bin",
+           OperationDone{"0123456789abcdef", id("asked"), "gpt2", "latest", id("r"), id("p"), true, {id("x")}, 77}},
+          {"event_lineage_set_v1.bin", LineageSet{0x1122334455667788, "restored from a backup"}},
+          {"event_revision_labelled_v1.bin", RevisionLabelled{"gpt2", id("r"), {id("l"), 1021}}}};
 }
 
 TEST(Events, encodings_are_those_on_file_and_come_back) {
@@ -58,7 +63,7 @@ TEST(Events, truncated_extended_and_newer_events_are_refused) {
     EXPECT_FALSE(decode_event(bytes + "x").ok());
   }
   EXPECT_TRUE(absl::IsFailedPrecondition(decode_event("\x02\x01").status()));
-  EXPECT_TRUE(absl::IsFailedPrecondition(decode_event("\x01\x07").status()));
+  EXPECT_TRUE(absl::IsFailedPrecondition(decode_event("\x01\x0b").status()));
   EXPECT_THAT(decode_event("\x01\x63").status().message(), HasSubstr("use the Cenote that wrote it"));
 }
 
@@ -80,6 +85,13 @@ TEST(Events, impossible_contents_are_refused) {
   EXPECT_THAT(message(ReplicasAdded{"", {}}), HasSubstr("server's name"));
   EXPECT_THAT(message(ReplicasAdded{"m", {{id("a"), 5 << 20}}}), HasSubstr("5242880 bytes"));
   EXPECT_THAT(message(ReplicasLost{"m", true, {id("a")}}), HasSubstr("all blocks lost, and a list"));
+  EXPECT_THAT(message(PrefetchSet{}), HasSubstr("without digest"));
+  EXPECT_THAT(message(OperationDone{"short", id("asked")}), HasSubstr("id of 5 bytes, 16 are needed"));
+  EXPECT_THAT(message(LineageSet{}), HasSubstr("without lineage"));
+  EXPECT_THAT(message(RevisionLabelled{"m", id("r"), {id("l"), 0}}), HasSubstr("0 bytes"));
+  record = std::get<RevisionSealed>(samples()[0].event).record;
+  record.label = {id("l"), 1021};
+  EXPECT_THAT(std::string(check_event(RevisionSealed{record}).message()), HasSubstr("an event of its own"));
 }
 
 RC_GTEST_PROP(EventsProperty, damage_never_crashes, ()) {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cenote.commands import bench, cluster, infer, machine, models, trust
+from cenote.commands import bench, catalogue, cluster, infer, machine, models, trust
 
 app = typer.Typer(
     name="cenote",
@@ -15,6 +15,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (cluster, models, infer, machine, trust):
+for commands in (cluster, models, infer, catalogue, machine, trust):
     commands.add_to(app)
 app.add_typer(bench.app, name="bench")

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from cenote import native, state
+from cenote import changes, native, state
 from cenote.errors import Error
 from cenote.state import Reach
 
@@ -133,7 +133,7 @@ class Cluster:
                 self._controller_handle = native.load().Controller(self._reach.controller, str(self._reach.certificates))
             return self._controller_handle
 
-    def _ask_controller(self, call: str, *arguments: Any) -> Any:
+    def ask_controller(self, call: str, *arguments: Any) -> Any:
         """A call to the controller. A link that failed is dropped: its next use would wait for a connection that nobody drives."""
         try:
             return getattr(self._controller(), call)(*arguments)
@@ -170,11 +170,11 @@ class Cluster:
 
     def status(self, *, timeout_s: float = 10.0) -> dict[str, Any]:
         """Members with their last report, the silent ones apart."""
-        return self._ask_controller("cluster", timeout_s)
+        return self.ask_controller("cluster", timeout_s)
 
     def models(self, model: str = "", *, blocks: bool = False, timeout_s: float = 10.0) -> list[dict[str, Any]]:
         """All revisions, or those of a name: tags, sizes, replicas, readiness on each device."""
-        return self._ask_controller("models", model, blocks, timeout_s)
+        return self.ask_controller("models", model, blocks, timeout_s)
 
     def resolve(self, model: str, *, blocks: bool = False, timeout_s: float = 10.0) -> dict[str, Any]:
         """The one revision that `name`, `name:tag` or `name@digest` means; with `blocks` what they are too."""
@@ -230,7 +230,7 @@ class Cluster:
                 self._cards.move_to_end(digest)
                 return self._cards[digest]
         manifest = self.manifest(revision)
-        files = {f["name"]: self._read([(b[0], b[1]) for b in f["blocks"]]) for f in manifest["files"]}
+        files = {f["name"]: self.read_blocks([(b[0], b[1]) for b in f["blocks"]]) for f in manifest["files"]}
         card = ModelCard(digest, manifest["name"], manifest["signature"], files)
         with self._lock:
             self._cards[digest] = card
@@ -244,17 +244,18 @@ class Cluster:
         record = info["record"]
         if info["replicas_min"] == 0:
             raise Error("unavailable", lost_text(info["name"]))
-        manifest = native.load().decode_manifest(self._read(record["manifest_blocks"]))
+        manifest = native.load().decode_manifest(self.read_blocks(record["manifest_blocks"]))
         return {"name": record["name"], "digest": record["digest"], **manifest}
 
     def weights(self, manifest: Mapping[str, Any]) -> bytearray:
         """The revision's range, `range_bytes` long, read from the pool and verified."""
         weights = bytearray(manifest["range_bytes"])
         for (block, size, *_), offset in zip(manifest["blocks"], manifest["block_offsets"], strict=True):
-            weights[offset : offset + size] = self._read([(block, size)])
+            weights[offset : offset + size] = self.read_blocks([(block, size)])
         return weights
 
-    def _read(self, blocks: Sequence[tuple[str, int]]) -> bytes:
+    def read_blocks(self, blocks: Sequence[tuple[str, int]]) -> bytes:
+        """From memory servers that are up, one after another, verified."""
         servers = [member["memory"] for member in self.status()["members"] if member["role"] == "memory"]
         return native.load().read_object(str(self._reach.certificates), servers, list(blocks))
 
@@ -287,40 +288,39 @@ class Cluster:
     ) -> Deployed:
         from cenote import deploy
 
-        controller = self._controller()
         try:
-            return deploy.deploy(controller, str(self._reach.certificates), model, name=name, tag=tag, update=update, progress=progress)
+            return deploy.deploy(
+                self.ask_controller, str(self._reach.certificates), model, name=name, tag=tag, update=update, progress=progress
+            )
         finally:
             self._forget(name)
 
-    def publish(self, model: str, tag: str = "latest") -> dict[str, Any]:
-        """Moves a tag to `name@digest`."""
+    def _change(self, model: str, call: str, *arguments: Any) -> Any:
+        """Made once, whatever becomes of the controller meanwhile; what the name meant is forgotten."""
         try:
-            return self._ask_controller("publish", model, tag)
+            return changes.patiently(self.ask_controller, call, *arguments, changes.new_operation())
         finally:
             self._forget(model)
+
+    def publish(self, model: str, tag: str = "latest") -> dict[str, Any]:
+        """Moves a tag to `name@digest`."""
+        return self._change(model, "publish", model, tag)
 
     def rollback(self, model: str) -> dict[str, Any]:
         """`name[:tag]` back to its previous target."""
-        try:
-            return self._ask_controller("rollback", model)
-        finally:
-            self._forget(model)
+        return self._change(model, "rollback", model)
 
     def remove(self, model: str) -> dict[str, Any]:
         """A name with all its revisions, one tag (`name:tag`), or one revision (`name@digest`)."""
-        try:
-            return self._ask_controller("remove", model)
-        finally:
-            self._forget(model)
+        return self._change(model, "remove", model)
 
     def evict(self, model: str) -> None:
         """From devices and caches; the pool keeps it."""
-        self._ask_controller("evict", model)
+        changes.patiently(self.ask_controller, "evict", model)
 
     def drain(self, member: str) -> None:
         """That daemon takes no more work and ends when idle; its host's supervisor starts it anew."""
-        self._ask_controller("drain", member)
+        self.ask_controller("drain", member)
 
     # ---- inference ---------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cenote import interrupts, native
+from cenote import changes, interrupts, native
 from cenote.errors import Error, refused
 
 if TYPE_CHECKING:
@@ -125,19 +125,35 @@ def prepare(model: ExportedModel, progress: DeployProgress | None = None) -> Pre
         "weight_bytes": sum(block[1] for block in entries),
         "created_us": time.time_ns() // 1000,
         "device_filter": "",
+        "label": None,
     }
     return Prepared(record, where)
 
 
+def _add_label(ask: changes.Ask, prepared: Prepared) -> None:
+    """The block that names the revision in the pool. One that was deployed before keeps its date, and so its label."""
+    record = prepared.record
+    try:
+        (known,) = changes.patiently(ask, "models", f"{record['name']}@{record['digest']}", False)
+        record["created_us"] = known["record"]["created_us"]
+    except Error as error:
+        if error.code != "not_found":
+            raise
+    data = native.load().encode_label(record)
+    digest = native.load().sha256(data)
+    record["label"] = (digest, len(data))
+    prepared.blocks[digest] = (len(data), _source(data), 0)
+
+
 @contextlib.contextmanager
-def _renewed(controller: Any, deploy: int, lease_s: float) -> Iterator[None]:
+def _renewed(ask: changes.Ask, deploy: int, lease_s: float) -> Iterator[None]:
     """Keeps the deploy's lease while its bytes travel."""
     stop = threading.Event()
 
     def renew() -> None:
         while not stop.wait(lease_s / 3):
             with contextlib.suppress(Error):  # A controller that restarts: the next one, or the commit, will say.
-                controller.renew_deploy(deploy, timeout_s=lease_s / 3)
+                ask("renew_deploy", deploy, lease_s / 3)
 
     thread = threading.Thread(target=renew, name="lease", daemon=True)
     thread.start()
@@ -179,42 +195,73 @@ def _cache_bytes(record: dict[str, Any]) -> int:
     return sum(-(-size // _BLOCK_ALIGN_BYTES) * _BLOCK_ALIGN_BYTES for size in sizes.values())
 
 
-def send(
-    controller: Any, certificates: str, prepared: Prepared, *, tag: str, update: bool, progress: DeployProgress | None = None
-) -> tuple[dict[str, Any], int, int]:
-    """Begin, write, commit. Returns the commit's answer, bytes sent, and bytes that the pool had."""
-    order = list(prepared.blocks)
-    client = f"{getpass.getuser()}@{socket.gethostname()} pid {os.getpid()}"
-    plan = controller.begin_deploy(
-        {
-            "name": prepared.record["name"],
-            "tag": tag,
-            "update": update,
-            "blocks": [(digest, prepared.blocks[digest][0]) for digest in order],
-            "client": client,
-            "cache_bytes": _cache_bytes(prepared.record),
-        }
-    )
+def _send_and_commit(
+    ask: changes.Ask, certificates: str, prepared: Prepared, plan: dict[str, Any], request: dict[str, Any], progress: DeployProgress | None
+) -> tuple[dict[str, Any], int]:
+    """The commit's answer, and the bytes sent. Whatever stops it ends the deploy."""
     deploy = plan["deploy"]
     try:
-        shares = _shares(plan, order, prepared)
+        shares = _shares(plan, list(prepared.blocks), prepared)
         _check_capacity(plan, shares)
         total = sum(block[1] for _, blocks in shares for block in blocks)
         report = (lambda done: progress("send", done, total)) if progress is not None else None
-        with _renewed(controller, deploy, plan["lease_s"]):
-            native.load().send_blocks(certificates, shares, client, report)
-        missing = {order[index] for index, _ in plan["send"]}
-        had = sum(size for digest, (size, _, _) in prepared.blocks.items() if digest not in missing)
+        with _renewed(ask, deploy, plan["lease_s"]):
+            native.load().send_blocks(certificates, shares, request["client"], report)
         interrupts.check()
-        return controller.commit_deploy(deploy, prepared.record, timeout_s=30.0), total, had
+        try:
+            return ask("commit_deploy", deploy, prepared.record, request["operation"], 30.0), total
+        except Error as error:
+            raise _CommitLost(error) if error.code in (*changes.TRANSIENT, "not_found") else error from None
     except BaseException:
         with contextlib.suppress(Error):
-            controller.abort_deploy(deploy, timeout_s=5.0)
+            ask("abort_deploy", deploy, 5.0)
         raise
 
 
+class _CommitLost(Exception):
+    """The controller did not answer a commit, or started anew and knows nothing of the deploy."""
+
+    def __init__(self, error: Error) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+def send(
+    ask: changes.Ask, certificates: str, prepared: Prepared, *, tag: str, update: bool, progress: DeployProgress | None = None
+) -> tuple[dict[str, Any], int, int]:
+    """Begin, write, commit; again if the controller dies meanwhile. Returns the commit's answer, bytes sent, and bytes that the pool had."""
+    order = list(prepared.blocks)
+    request = {
+        "name": prepared.record["name"],
+        "tag": tag,
+        "update": update,
+        "blocks": [(digest, prepared.blocks[digest][0]) for digest in order],
+        "client": f"{getpass.getuser()}@{socket.gethostname()} pid {os.getpid()}",
+        "operation": changes.new_operation(),
+        "cache_bytes": _cache_bytes(prepared.record),
+    }
+    whole = sum(size for size, _, _ in prepared.blocks.values())
+    had: int | None = None  # Before the first try.
+    sent = 0
+    until = time.monotonic() + changes.RETRY_FOR_S
+    while True:
+        plan = changes.patiently(ask, "begin_deploy", request)
+        if plan["done"] is not None:
+            return plan["done"], sent, whole if had is None else had
+        if had is None:
+            missing = {order[index] for index, _ in plan["send"]}
+            had = sum(size for digest, (size, _, _) in prepared.blocks.items() if digest not in missing)
+            until = time.monotonic() + changes.RETRY_FOR_S + plan["lease_s"]
+        try:
+            answer, total = _send_and_commit(ask, certificates, prepared, plan, request, progress)
+            return answer, sent + total, had
+        except _CommitLost as lost:
+            if time.monotonic() >= until:
+                raise lost.error from None
+
+
 def deploy(
-    controller: Any,
+    ask: changes.Ask,
     certificates: str,
     model: ExportedModel,
     *,
@@ -234,8 +281,9 @@ def deploy(
     model.name = name
     begun = time.monotonic()
     prepared = prepare(model, progress)
+    _add_label(ask, prepared)
     hashed = time.monotonic()
-    answer, sent, had = send(controller, certificates, prepared, tag=tag, update=update, progress=progress)
+    answer, sent, had = send(ask, certificates, prepared, tag=tag, update=update, progress=progress)
     done = time.monotonic()
     return Deployed(
         name=answer["name"],

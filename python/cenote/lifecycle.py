@@ -92,7 +92,7 @@ def supervisor(directory: Path) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def _exclusive(directory: Path) -> Iterator[None]:
+def exclusive(directory: Path) -> Iterator[None]:
     """One `up` or `down` at a time for a state directory."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory.chmod(0o700)
@@ -269,7 +269,7 @@ def up(file: Path, overrides: list[str], *, timeout_s: float = 60.0, report: Rep
     drain_s = float(settings["limits"]["drain_timeout"])
     routers = [f"{router['host']}:{router['port']}" for router in settings["router"] if router["port"]]
     new = ClusterState(name, controller, directory, file, digest, native.build_directory(), drain_s, routers)
-    with _exclusive(directory):
+    with exclusive(directory):
         present = state.read(directory)
         if present is not None and supervisor(directory) is not None:
             if present.settings_digest != new.settings_digest:
@@ -325,7 +325,7 @@ def down(cluster: str | None, *, report: Report = lambda _: None) -> DownResult:
         if error.code != "unavailable":
             raise
         return DownResult(None, [], 0.0)
-    with _exclusive(present.directory):
+    with exclusive(present.directory):
         report(f"stopping cluster '{present.name}'")
         killed = _stop(present)
         state.forget(present)

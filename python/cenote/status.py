@@ -68,7 +68,7 @@ def _rows(status: dict[str, Any]) -> list[list[str]]:
 
 def show(cluster: str | None, certificates: str | None, *, as_json: bool) -> None:
     from cenote.cluster import Cluster
-    from cenote.show import console, print_json, table
+    from cenote.show import console, escape, print_json, table
 
     with Cluster.connect(cluster, certificates=certificates) as connected:
         found = connected.status(timeout_s=5.0)
@@ -81,4 +81,6 @@ def show(cluster: str | None, certificates: str | None, *, as_json: bool) -> Non
         print_json(found)
         return
     console().print(f"cluster [bold]{found['cluster']}[/]")
+    if found["held_because"]:
+        console().print(f"[yellow]memory servers keep what no model needs: {escape(found['held_because'])}; see `cenote rebuild --help`[/]")
     table(["name", "role", "pid", "up", "RSS", "CPU %", "state"], _rows(found), right=["pid", "up", "RSS", "CPU %"])

@@ -5,6 +5,7 @@
 
 namespace cenote::native {
 
+void bind_backup(pybind11::module_& module);
 void bind_base(pybind11::module_& module);
 void bind_catalog(pybind11::module_& module);
 void bind_fabric(pybind11::module_& module);

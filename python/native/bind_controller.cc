@@ -34,6 +34,7 @@ DeployRequest to_deploy(const py::dict& request) {
           .update = py::cast<bool>(request["update"]),
           .blocks = to_blocks(request["blocks"]),
           .client = py::cast<std::string>(request["client"]),
+          .operation = py::cast<std::string>(request["operation"]),
           .cache_bytes = py::cast<uint64_t>(request["cache_bytes"])};
 }
 
@@ -46,14 +47,51 @@ RevisionRecord to_record(const py::dict& record) {
           .file_blocks = to_blocks(record["file_blocks"]),
           .weight_bytes = py::cast<uint64_t>(record["weight_bytes"]),
           .created_us = py::cast<int64_t>(record["created_us"]),
-          .device_filter = py::cast<std::string>(record["device_filter"])};
+          .device_filter = py::cast<std::string>(record["device_filter"]),
+          .label = record["label"].is_none() ? BlockRef() : to_blocks(py::make_tuple(record["label"])).front()};
+}
+
+using Class = py::class_<ControllerClient, LinkHandle<ControllerClient>>;
+
+// Backup and rebuild of the catalogue.
+void bind_keeping(Class& controller) {
+  const auto timeout = py::arg("timeout_s") = 10.0;
+  controller
+      .def(
+          "read_events",
+          [](ControllerClient& self, uint64_t from, double t) {
+            const EventPage page = call([&] { return self.read_events(from, within(t)); });
+            py::list events;
+            for (const std::string& event : page.events) events.append(py::bytes(event));
+            return py::dict("cluster"_a = page.cluster, "first"_a = page.first, "last"_a = page.last, "events"_a = events);
+          },
+          py::arg("from"), timeout)
+      .def(
+          "find_unclaimed",
+          [](ControllerClient& self, double t) {
+            const Unclaimed found = call([&] { return self.find_unclaimed(within(t)); });
+            return py::dict("labels"_a = to_list(found.labels), "blocks"_a = found.blocks, "bytes"_a = found.bytes, "absent"_a = found.absent,
+                            "held_because"_a = found.held_because);
+          },
+          timeout)
+      .def(
+          "adopt",
+          [](ControllerClient& self, const py::dict& record, double t) {
+            const RevisionRecord revision = to_record(record);
+            return native::to_dict(call([&] { return self.adopt(revision, within(t)); }));
+          },
+          py::arg("record"), timeout)
+      .def("hold_drops", [](ControllerClient& self, bool hold, double t) { call([&] { return self.hold_drops(hold, within(t)); }); },
+           py::arg("hold"), timeout);
 }
 
 }  // namespace
 
 void bind_controller(py::module_& module) {
   const auto timeout = py::arg("timeout_s") = 10.0;
-  py::class_<ControllerClient, LinkHandle<ControllerClient>>(module, "Controller")
+  const auto operation = py::arg("operation") = py::bytes();
+  Class controller(module, "Controller");
+  controller
       .def(py::init(&open_controller), py::arg("address"), py::arg("certificates"))
       .def("cluster", [](ControllerClient& self, double t) { return native::to_dict(call([&] { return self.cluster(within(t)); })); }, timeout)
       .def(
@@ -66,25 +104,25 @@ void bind_controller(py::module_& module) {
           py::arg("model") = "", py::arg("blocks") = false, timeout)
       .def(
           "publish",
-          [](ControllerClient& self, const std::string& model, const std::string& tag, double t) {
-            return to_dict(call([&] { return self.publish(model, tag, within(t)); }));
+          [](ControllerClient& self, const std::string& model, const std::string& tag, const std::string& operation, double t) {
+            return to_dict(call([&] { return self.publish(model, tag, operation, within(t)); }));
           },
-          py::arg("model"), py::arg("tag"), timeout)
+          py::arg("model"), py::arg("tag"), operation, timeout)
       .def(
           "rollback",
-          [](ControllerClient& self, const std::string& model, double t) {
-            return to_dict(call([&] { return self.rollback(model, within(t)); }));
+          [](ControllerClient& self, const std::string& model, const std::string& operation, double t) {
+            return to_dict(call([&] { return self.rollback(model, operation, within(t)); }));
           },
-          py::arg("model"), timeout)
+          py::arg("model"), operation, timeout)
       .def(
           "remove",
-          [](ControllerClient& self, const std::string& model, double t) {
-            const Removal removal = call([&] { return self.remove(model, within(t)); });
+          [](ControllerClient& self, const std::string& model, const std::string& operation, double t) {
+            const Removal removal = call([&] { return self.remove(model, operation, within(t)); });
             py::list revisions;
             for (const Digest& revision : removal.revisions) revisions.append(revision.hex());
             return py::dict("revisions"_a = revisions, "freed_bytes"_a = removal.freed_bytes);
           },
-          py::arg("model"), timeout)
+          py::arg("model"), operation, timeout)
       .def("evict", [](ControllerClient& self, const std::string& model, double t) { call([&] { return self.evict(model, within(t)); }); },
            py::arg("model"), timeout)
       .def("drain", [](ControllerClient& self, const std::string& member, double t) { call([&] { return self.drain(member, within(t)); }); },
@@ -102,13 +140,12 @@ void bind_controller(py::module_& module) {
            py::arg("deploy"), timeout)
       .def(
           "commit_deploy",
-          [](ControllerClient& self, uint64_t deploy, const py::dict& record, double t) {
+          [](ControllerClient& self, uint64_t deploy, const py::dict& record, const std::string& operation, double t) {
             const RevisionRecord revision = to_record(record);
-            const DeployResult result = call([&] { return self.commit_deploy(deploy, revision, within(t)); });
-            return py::dict("digest"_a = result.digest.hex(), "name"_a = result.name, "tag"_a = result.tag,
-                            "already_existed"_a = result.already_existed);
+            return native::to_dict(call([&] { return self.commit_deploy(deploy, revision, operation, within(t)); }));
           },
-          py::arg("deploy"), py::arg("record"), timeout);
+          py::arg("deploy"), py::arg("record"), operation, timeout);
+  bind_keeping(controller);
 }
 
 }  // namespace cenote::native

@@ -64,7 +64,8 @@ py::dict to_dict(const RevisionRecord& record) {
   return py::dict("digest"_a = record.digest.hex(), "name"_a = record.name, "manifest_bytes"_a = record.manifest_bytes,
                   "manifest_blocks"_a = to_list(record.manifest_blocks), "blocks"_a = to_list(record.blocks),
                   "file_blocks"_a = to_list(record.file_blocks), "weight_bytes"_a = record.weight_bytes,
-                  "created_us"_a = record.created_us, "device_filter"_a = record.device_filter);
+                  "created_us"_a = record.created_us, "device_filter"_a = record.device_filter,
+                  "label"_a = record.label.id.empty() ? py::object(py::none()) : py::object(py::make_tuple(record.label.id.hex(), record.label.size_bytes)));
 }
 
 py::dict to_dict(const MemberReport& member) {
@@ -98,7 +99,7 @@ py::dict to_dict(const MemberReport& member) {
 
 py::dict to_dict(const ClusterStatus& status) {
   return py::dict("cluster"_a = status.cluster, "members"_a = each(status.members), "lost"_a = each(status.lost),
-                  "events"_a = status.events);
+                  "events"_a = status.events, "held_because"_a = status.held_because);
 }
 
 py::dict to_dict(const ModelInfo& model) {
@@ -107,10 +108,15 @@ py::dict to_dict(const ModelInfo& model) {
                   "devices"_a = model.devices);
 }
 
+py::dict to_dict(const DeployResult& result) {
+  return py::dict("digest"_a = result.digest.hex(), "name"_a = result.name, "tag"_a = result.tag, "already_existed"_a = result.already_existed);
+}
+
 py::dict to_dict(const DeployPlan& plan) {
   py::list send;
   for (const BlockTargets& target : plan.send) send.append(py::make_tuple(target.block, target.servers));
-  return py::dict("deploy"_a = plan.deploy, "lease_s"_a = plan.lease.seconds(), "send"_a = send, "servers"_a = each(plan.servers));
+  return py::dict("deploy"_a = plan.deploy, "lease_s"_a = plan.lease.seconds(), "send"_a = send, "servers"_a = each(plan.servers),
+                  "done"_a = plan.done ? py::object(to_dict(*plan.done)) : py::object(py::none()));
 }
 
 py::dict to_dict(const Waterfall& w) {

@@ -15,6 +15,7 @@ pybind11::dict to_dict(const RevisionRecord& record);
 pybind11::dict to_dict(const MemberReport& member);
 pybind11::dict to_dict(const ClusterStatus& status);
 pybind11::dict to_dict(const ModelInfo& model);
+pybind11::dict to_dict(const DeployResult& result);
 pybind11::dict to_dict(const DeployPlan& plan);
 pybind11::dict to_dict(const Waterfall& waterfall);
 

@@ -5,6 +5,7 @@
 PYBIND11_MODULE(_native, module) {
   module.doc() = "Cenote's C++ side for the Python package. Errors are cenote.Error.";
   cenote::native::bind_tensor(module);
+  cenote::native::bind_backup(module);
   cenote::native::bind_base(module);
   cenote::native::bind_catalog(module);
   cenote::native::bind_fabric(module);

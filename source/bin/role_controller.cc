@@ -25,12 +25,14 @@ namespace cenote {
 namespace {
 
 constexpr size_t kEventsMax = 16384;
+constexpr uint32_t kPagesMax = 64;
 
 absl::StatusOr<node::ControllerOptions> options_of(const ClusterSettings& settings) {
   node::ControllerOptions options{.cluster = settings.name,
                                   .member_timeout = settings.controller.member_timeout,
                                   .deploy_lease = settings.deploy_lease,
                                   .replicas = settings.replicas,
+                                  .fresh_lineage = new_incarnation(),
                                   .first_version = static_cast<uint64_t>(wall_clock_us())};
   CENOTE_ASSIGN_OR_RETURN(options.placement, placement_policy_from_name(settings.placement_policy));
   if (settings.group.kind == GroupSetting::Kind::kBytes) options.group_bytes = settings.group.bytes;
@@ -82,6 +84,8 @@ class ControllerRole {
     if (const absl::Status compacted = compact_if_long(*store_, catalogue); !compacted.ok()) LOG_WARNING("compacting the catalogue: {}", compacted.message());
     CENOTE_ASSIGN_OR_RETURN(node::ControllerOptions options, options_of(context_.settings));
     LOG_INFO("catalogue: {} events, {} revisions", store_->last(), catalogue.revisions().size());
+    if (!catalogue.held_because().empty()) LOG_WARNING("memory servers keep what no revision needs: {}; see `cenote rebuild --help`", catalogue.held_because());
+    options.events_stored = store_->last();
     machine_ = std::make_unique<node::Controller>(std::move(options), std::move(catalogue), monotonic_now());
     worker_ = std::make_unique<Worker>();
     service_ = wire::make_controller_service(handlers());
@@ -123,17 +127,27 @@ class ControllerRole {
       ask(begins_, std::move(done), BeginAsked{.request = std::move(request), .deadline = monotonic_now() + budget});
     };
     h.renew = [this](uint64_t deploy, auto done) { ask(dones_, std::move(done), RenewAsked{.deploy = deploy}); };
-    h.commit = [this](uint64_t deploy, RevisionRecord record, Duration budget, auto done) {
+    h.commit = [this](uint64_t deploy, RevisionRecord record, std::string operation, Duration budget, auto done) {
       if (record.created_us == 0) record.created_us = wall_clock_us();
-      ask(commits_, std::move(done), CommitAsked{.deploy = deploy, .record = std::move(record), .deadline = monotonic_now() + budget});
+      ask(commits_, std::move(done), CommitAsked{.deploy = deploy, .record = std::move(record), .deadline = monotonic_now() + budget, .operation = std::move(operation)});
     };
     h.abort = [this](uint64_t deploy, auto done) { ask(dones_, std::move(done), AbortAsked{.deploy = deploy}); };
-    h.publish = [this](std::string model, std::string tag, auto done) { ask(moves_, std::move(done), PublishAsked{.model = std::move(model), .tag = std::move(tag)}); };
-    h.rollback = [this](std::string model, auto done) { ask(moves_, std::move(done), RollbackAsked{.model = std::move(model)}); };
-    h.remove = [this](std::string model, auto done) { ask(removals_, std::move(done), RemoveAsked{.model = std::move(model)}); };
+    h.publish = [this](std::string model, std::string tag, std::string operation, auto done) {
+      ask(moves_, std::move(done), PublishAsked{.model = std::move(model), .tag = std::move(tag), .operation = std::move(operation)});
+    };
+    h.rollback = [this](std::string model, std::string operation, auto done) {
+      ask(moves_, std::move(done), RollbackAsked{.model = std::move(model), .operation = std::move(operation)});
+    };
+    h.remove = [this](std::string model, std::string operation, auto done) {
+      ask(removals_, std::move(done), RemoveAsked{.model = std::move(model), .operation = std::move(operation)});
+    };
     h.evict = [this](std::string model, auto done) { ask(dones_, std::move(done), EvictAsked{.model = std::move(model)}); };
     h.models = [this](std::string model, bool blocks, auto done) { ask(models_, std::move(done), ModelsAsked{.model = std::move(model), .blocks = blocks}); };
     h.cluster = [this](auto done) { ask(clusters_, std::move(done), ClusterAsked{}); };
+    h.read_events = [this](uint64_t from, auto done) { read_events(from, std::move(done)); };
+    h.find_unclaimed = [this](auto done) { ask(unclaimed_, std::move(done), UnclaimedAsked{}); };
+    h.adopt = [this](RevisionRecord record, auto done) { ask(commits_, std::move(done), AdoptAsked{.record = std::move(record)}); };
+    h.hold_drops = [this](bool hold, auto done) { ask(dones_, std::move(done), HoldDropsAsked{.hold = hold}); };
     h.drain = [this](std::string member, auto done) { ask(dones_, std::move(done), MemberDrainAsked{.member = std::move(member)}); };
     return h;
   }
@@ -145,6 +159,19 @@ class ControllerRole {
     report.stalls = machine_->stalls().stalls;
     report.stall_longest = machine_->stalls().longest;
     return report;
+  }
+
+  // The store is the worker's. Pages wait behind appends, one at a time: a backup does not hold up changes by more than one page.
+  void read_events(uint64_t from, Calls<absl::StatusOr<EventPage>>::Done done) {
+    const uint64_t call = pages_.add(next_call_, std::move(done));
+    if (pages_waiting_.fetch_add(1) >= kPagesMax) {
+      --pages_waiting_;
+      return pages_.finish(call, absl::ResourceExhaustedError(str_cat(kPagesMax, " reads of the catalogue wait, the limit; try again in a moment")));
+    }
+    worker_->post([this, from, call] {
+      pages_.finish(call, read_event_page(*store_, context_.settings.name, from));
+      --pages_waiting_;
+    });
   }
 
   std::shared_ptr<wire::MemberStream> find_stream(uint64_t number) {
@@ -177,6 +204,7 @@ class ControllerRole {
   void perform(node::RemovalReply& reply) { removals_.finish(reply.call, std::move(reply.result)); }
   void perform(node::ModelsReply& reply) { models_.finish(reply.call, std::move(reply.result)); }
   void perform(node::ClusterReply& reply) { clusters_.finish(reply.call, std::move(reply.result)); }
+  void perform(node::UnclaimedReply& reply) { unclaimed_.finish(reply.call, std::move(reply.result)); }
   void perform(node::DoneReply& reply) { dones_.finish(reply.call, reply.result); }
 
   void stop() {
@@ -190,6 +218,8 @@ class ControllerRole {
     removals_.fail_all(ending);
     models_.fail_all(ending);
     clusters_.fail_all(ending);
+    unclaimed_.fail_all(ending);
+    pages_.fail_all(ending);
     dones_.fail_all(ending);
     std::map<uint64_t, std::shared_ptr<wire::MemberStream>> streams;
     {
@@ -207,6 +237,7 @@ class ControllerRole {
   std::unique_ptr<EventStore> store_;
   std::unique_ptr<node::Controller> machine_;
   std::unique_ptr<Worker> worker_;
+  std::atomic<uint32_t> pages_waiting_{0};
   std::atomic<uint64_t> next_call_{1};
   Calls<absl::StatusOr<DeployPlan>> begins_;
   Calls<absl::StatusOr<DeployResult>> commits_;
@@ -214,6 +245,8 @@ class ControllerRole {
   Calls<absl::StatusOr<Removal>> removals_;
   Calls<absl::StatusOr<std::vector<ModelInfo>>> models_;
   Calls<absl::StatusOr<ClusterStatus>> clusters_;
+  Calls<absl::StatusOr<Unclaimed>> unclaimed_;
+  Calls<absl::StatusOr<EventPage>> pages_;
   Calls<absl::Status> dones_;
   std::mutex streams_mutex_;
   std::map<uint64_t, std::shared_ptr<wire::MemberStream>> streams_;

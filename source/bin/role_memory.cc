@@ -76,7 +76,7 @@ class MemoryRole {
         .slabs_max = settings_.slabs_max, .grant_duration = settings_.grant_duration, .slab_duration = context_.settings.deploy_lease,
         .fabric_provider = fabric_->address().provider, .fabric_address = fabric_->address().bytes, .disk = disk_ != nullptr,
         .disk_capacity_bytes = settings_.data_capacity_bytes, .stored = disk_ != nullptr ? disk_->stored() : std::vector<BlockRef>{},
-        .scrub_interval = settings_.scrub_interval});
+        .scrub_interval = settings_.scrub_interval, .awaits_lineage = true});
     service_ = wire::make_memory_service(handlers());
     worker_ = std::make_unique<Worker>();
     CENOTE_ASSIGN_OR_RETURN(server_, wire::Server::start({.host = settings_.host, .port = settings_.port}, wire::server_credentials(identity), {service_.get()}));
@@ -154,6 +154,7 @@ class MemoryRole {
     if (auto* memory = std::get_if<MemoryDirective>(&directive)) {
       if (!memory->drop.empty()) inputs.push_back(node::BlocksDropped{std::move(memory->drop)});
       if (memory->send_inventory) inventory_due_ = true;
+      if (memory->lineage != 0) inputs.push_back(node::LineageTold{memory->lineage, memory->lineage_sequence});
     } else if (std::holds_alternative<DrainMember>(directive)) {
       drained_by_controller_ = true;
     } else if (const auto* refused = std::get_if<Refused>(&directive)) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -19,6 +20,8 @@ struct MemoryDirective {
   uint64_t version = 0;
   std::vector<Digest> drop;     // Delete these blocks (no revision needs them here).
   bool send_inventory = false;  // Answer with a report whose `held` is complete.
+  uint64_t lineage = 0;         // Remember these two and report them (MemberReport). 0: nothing to remember.
+  uint64_t lineage_sequence = 0;
 };
 struct Heartbeat {};            // The controller lives.
 struct DrainMember {};          // Take no more work, end when idle.
@@ -37,23 +40,25 @@ struct DeployRequest {
   bool update = false;            // The name may exist.
   std::vector<BlockRef> blocks;   // Weights, files and manifest; distinct.
   std::string client;             // Who deploys, for people: "user@host pid 123".
+  std::string operation;          // Random bytes of who deploys; the same for each try. Empty: none.
   uint64_t cache_bytes = 0;       // What a host's cache must hold to serve it: weights and manifest, blocks padded. 0: not said.
 };
 struct BlockTargets {
   uint32_t block = 0;                  // Index into DeployRequest::blocks.
   std::vector<std::string> servers;    // Names of the memory servers to write it to.
 };
-struct DeployPlan {
-  uint64_t deploy = 0;
-  Duration lease;                      // Renew before it ends, or the deploy is forgotten.
-  std::vector<BlockTargets> send;      // A block the pool has enough replicas of is absent.
-  std::vector<MemoryServerInfo> servers;
-};
 struct DeployResult {
   Digest digest;
   std::string name;
   std::string tag;
   bool already_existed = false;
+};
+struct DeployPlan {
+  uint64_t deploy = 0;
+  Duration lease;                      // Renew before it ends, or the deploy is forgotten.
+  std::vector<BlockTargets> send;      // A block the pool has enough replicas of is absent.
+  std::vector<MemoryServerInfo> servers;
+  std::optional<DeployResult> done;    // The operation was committed before; there is nothing else in the plan.
 };
 
 // ---- names --------------------------------------------------------------------------------------------------------------
@@ -83,6 +88,23 @@ struct ClusterStatus {
   std::vector<MemberReport> members;   // The controller itself included.
   std::vector<MemberReport> lost;      // Seen before, silent now; last report.
   uint64_t events = 0;                 // Applied to the catalogue.
+  std::string held_because;            // Why memory servers keep what no revision needs. Empty: they do not.
+};
+
+// What memory servers hold and the catalogue does not need: what a lost catalogue's revisions are found in.
+struct Unclaimed {
+  std::vector<BlockRef> labels;        // Blocks that may be labels (catalog/label.h), by their size.
+  uint64_t blocks = 0;                 // All of them, on live servers.
+  uint64_t bytes = 0;
+  std::vector<std::string> absent;     // Memory servers of the settings or the catalogue that are not live.
+  std::string held_because;
+};
+// A run of the catalogue's stored events, encoded (catalog/events.h).
+struct EventPage {
+  std::string cluster;
+  uint64_t first = 0;                  // Sequence of the first of `events`.
+  uint64_t last = 0;                   // Of the last that the store has: the end is reached when the page reaches it.
+  std::vector<std::string> events;
 };
 
 // ---- memory servers, beside Grant and SlabInfo of record.h --------------------------------------------------------------

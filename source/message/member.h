@@ -74,6 +74,8 @@ struct MemberReport {
   uint64_t slabs_open = 0;
   uint64_t grants_live = 0;
   StorageReport storage;
+  uint64_t lineage = 0;                // Of the catalogue that its blocks came under, as it was told last; 0: never told.
+  uint64_t lineage_sequence = 0;
 
   // Agents.
   uint64_t cache_capacity_bytes = 0;

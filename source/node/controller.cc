@@ -12,12 +12,16 @@ Controller::Controller(ControllerOptions options, Catalogue catalogue, Instant n
     : options_(std::move(options)),
       catalogue_(std::move(catalogue)),
       next_deploy_(options_.first_version),
+      now_(now),
+      sequence_(options_.events_stored),
       version_(options_.first_version),
       settle_at_(now + options_.member_timeout),
       garbage_from_(now + options_.deploy_lease) {}
 
 void Controller::step(Instant now, std::span<const ControllerEvent> events, Actions& actions) {
   awake(now);
+  now_ = now;
+  begin_lineage(actions);
   for (const ControllerEvent& event : events) {
     std::visit([&](const auto& e) { handle(now, e, actions); }, event);
   }
@@ -89,6 +93,12 @@ void Controller::handle(Instant, const Appended& e, Actions& actions) {
       if (!applied.ok()) std::fprintf(stderr, "event of the store does not apply: %s: %s\n", describe_event(event).c_str(), std::string(applied.message()).c_str());
       CENOTE_CHECK(applied.ok());
     }
+    sequence_ += events.size();
+    for (const CatalogueEvent& event : events) {
+      const auto* set = std::get_if<LineageSet>(&event);
+      if (set == nullptr || set->held_because.empty()) continue;
+      actions.emplace_back(Say{true, str_cat("memory servers keep what no revision needs: ", set->held_because, "; run `cenote rebuild` to find models in the pool, then to let go of the rest")});
+    }
     told_dirty_ = garbage_dirty_ = true;
     last_refusal_ = absl::OkStatus();
   } else if (e.status != std::exchange(last_refusal_, e.status)) {
@@ -107,7 +117,7 @@ void Controller::expire(Instant now, Actions& actions) {
       silent.push_back(name);
     } else if (member.ask_inventory <= now && member.stream != 0) {
       member.ask_inventory = now + kInventoryRetry;
-      tell(now, member, MemoryDirective{.version = ++member.directive_version, .drop = {member.dropping.begin(), member.dropping.end()}, .send_inventory = true}, actions);
+      tell_memory(now, member, true, actions);
     }
   }
   for (const std::string& name : silent) lose(name, Say{true, "is lost: silent"}, actions);
@@ -128,7 +138,7 @@ void Controller::settle(Instant now, Actions& actions) {
   if (settled_) return;
   const bool complete = std::all_of(options_.expected.begin(), options_.expected.end(), [&](const std::string& name) {
     const auto member = members_.find(name);
-    return member != members_.end() && (member->second.report.role != Role::kMemory || member->second.inventoried);
+    return member != members_.end() && (member->second.report.role != Role::kMemory || takes_blocks(member->second));
   });
   if (!complete && now < settle_at_) return;
   settled_ = true;

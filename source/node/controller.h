@@ -8,6 +8,11 @@
 //   revision needs and no deploy holds is dropped from its servers. A new deploy that needs a block which is just being dropped waits
 //   until that is done, so that no block is sealed before and dropped after.
 // - Evicted revisions are not prefetched again until they are deployed or published anew; requests still bring them.
+// - A change that names its operation is made once: its answer is stored with it, and given again to who asks again (whoever lost the
+//   answer with the controller that gave it).
+// - Nothing is dropped that a lost catalogue may have needed. Each memory server remembers which catalogue (lineage, and how many events
+//   it had) its blocks came under. One that comes with blocks of another, or of a later state of this one, makes the catalogue hold: no
+//   drops at all until an operator has decided (Adopt, HoldDrops). A server learns of this catalogue only after the hold is stored.
 // - After a start, agents and routers hear nothing until every expected member has joined or member_timeout has passed: they go on with
 //   what the last controller said instead of being told of an empty cluster.
 //
@@ -46,6 +51,8 @@ struct ControllerOptions {
   std::map<std::string, std::vector<std::string>> device_models;   // "agent-0/host:0" -> names; absent: all.
   std::map<std::string, std::vector<std::string>> agent_devices;   // "agent-0" -> "host:0", ...; absent: as it reports.
   std::set<std::string> expected;                                  // Names of members that a start waits for.
+  uint64_t events_stored = 0;                                      // Sequence of the store's last event.
+  uint64_t fresh_lineage = 1;                                      // Random; taken when the catalogue has none, or is an older one put back.
   uint64_t first_version = 1;                                      // Of assignments and views: rises from one start to the next.
 };
 
@@ -59,17 +66,21 @@ struct MemberBeat { StreamId stream = 0; Duration next; };      // It lives, and
 struct Appended { absl::Status status; };                       // Answers AppendEvents.
 struct BeginAsked { CallId call = 0; DeployRequest request; Instant deadline; };
 struct RenewAsked { CallId call = 0; uint64_t deploy = 0; };
-struct CommitAsked { CallId call = 0; uint64_t deploy = 0; RevisionRecord record; Instant deadline; };
+struct CommitAsked { CallId call = 0; uint64_t deploy = 0; RevisionRecord record; Instant deadline; std::string operation; };
 struct AbortAsked { CallId call = 0; uint64_t deploy = 0; };
-struct PublishAsked { CallId call = 0; std::string model; std::string tag; };
-struct RollbackAsked { CallId call = 0; std::string model; };
-struct RemoveAsked { CallId call = 0; std::string model; };
+struct PublishAsked { CallId call = 0; std::string model; std::string tag; std::string operation; };
+struct RollbackAsked { CallId call = 0; std::string model; std::string operation; };
+struct RemoveAsked { CallId call = 0; std::string model; std::string operation; };
 struct EvictAsked { CallId call = 0; std::string model; };
 struct ModelsAsked { CallId call = 0; std::string model; bool blocks = false; };
 struct ClusterAsked { CallId call = 0; MemberReport self; };
+struct UnclaimedAsked { CallId call = 0; };
+struct AdoptAsked { CallId call = 0; RevisionRecord record; };
+struct HoldDropsAsked { CallId call = 0; bool hold = false; };
 struct MemberDrainAsked { CallId call = 0; std::string member; };
 using ControllerEvent = std::variant<Reported, StreamEnded, MemberBeat, Appended, BeginAsked, RenewAsked, CommitAsked, AbortAsked, PublishAsked,
-                                     RollbackAsked, RemoveAsked, EvictAsked, ModelsAsked, ClusterAsked, MemberDrainAsked>;
+                                     RollbackAsked, RemoveAsked, EvictAsked, ModelsAsked, ClusterAsked, UnclaimedAsked, AdoptAsked, HoldDropsAsked,
+                                     MemberDrainAsked>;
 
 // ---- actions ------------------------------------------------------------------------------------------------------------
 struct AppendEvents { std::vector<CatalogueEvent> events; };              // All or none; answer: Appended.
@@ -84,9 +95,10 @@ using TagMoveReply = Reply<absl::StatusOr<TagMove>>;
 using RemovalReply = Reply<absl::StatusOr<Removal>>;
 using ModelsReply = Reply<absl::StatusOr<std::vector<ModelInfo>>>;
 using ClusterReply = Reply<absl::StatusOr<ClusterStatus>>;
-using DoneReply = Reply<absl::Status>;                                    // Renew, abort, evict, drain.
+using UnclaimedReply = Reply<absl::StatusOr<Unclaimed>>;
+using DoneReply = Reply<absl::Status>;                                    // Renew, abort, evict, hold, drain.
 using ControllerAction = std::variant<AppendEvents, SendDirective, RefuseStream, Say, PlanReply, CommitReply, TagMoveReply,
-                                      RemovalReply, ModelsReply, ClusterReply, DoneReply>;
+                                      RemovalReply, ModelsReply, ClusterReply, UnclaimedReply, DoneReply>;
 
 class Controller {
  public:
@@ -129,6 +141,10 @@ class Controller {
     ReplicaDelta delta;
     std::set<Digest> dropping;         // Told to drop, not yet confirmed.
     bool dropping_changed = false;
+    bool lineage_judged = false;       // Memory servers: what its blocks came under was looked at on this stream,
+    bool lineage_known = false;        // and what came of it is stored: it may hear of this catalogue.
+    uint64_t told_lineage = 0;         // On this stream.
+    uint64_t told_sequence = 0;
     uint64_t directive_version = 0;
     uint64_t suspects_told = 0;        // Of suspects_version_.
     std::optional<Assignment> assignment;  // As last sent on this stream.
@@ -186,7 +202,7 @@ class Controller {
   absl::StatusOr<DeployPlan> begin(Instant now, const DeployRequest& request);
   absl::Status check_commit(const Deploy& deploy, const RevisionRecord& record) const;
   void check_waiting(Instant now, Actions& actions);
-  void commit(CallId call, uint64_t deploy, RevisionRecord record, Actions& actions);
+  void commit(CommitAsked ask, Actions& actions);
 
   // controller_names.cc
   void handle(Instant now, const PublishAsked& e, Actions& actions);
@@ -197,10 +213,27 @@ class Controller {
   absl::StatusOr<std::vector<std::pair<std::string, Digest>>> named(std::string_view model) const;
   ModelInfo describe(const std::string& name, const Digest& revision, bool blocks) const;
 
+  // controller_operations.cc
+  absl::StatusOr<const OperationDone*> answered(const std::string& operation, const Digest& request) const;
+  static void answer(const std::string& operation, const Digest& request, const TagMove& move, Events& events);
+  Events want_again(const Digest& revision) const;
+  uint64_t freed_by(const Events& events) const;
+
+  // controller_lineage.cc
+  void begin_lineage(Actions& actions);
+  void judge_lineage(Member& member, const std::map<Digest, std::optional<uint32_t>>& held, Events& events);
+  bool needed(const Digest& block) const;
+  void tell_lineage(Member& member, MemoryDirective& directive) const;
+  bool takes_blocks(const Member& member) const;
+  void handle(Instant now, const UnclaimedAsked& e, Actions& actions);
+  void handle(Instant now, const AdoptAsked& e, Actions& actions);
+  void handle(Instant now, const HoldDropsAsked& e, Actions& actions);
+
   // controller_directives.cc
   void collect_garbage(Instant now);
   void tell_members(Instant now, Actions& actions);
   void tell(Instant now, Member& member, Directive directive, Actions& actions);
+  void tell_memory(Instant now, Member& member, bool send_inventory, Actions& actions);
   policy::AssignView assign_view() const;
   std::vector<std::string> devices_of(const Member& agent) const;
 
@@ -225,9 +258,11 @@ class Controller {
   std::deque<BeginAsked> waiting_begins_;
   std::deque<CommitAsked> waiting_commits_;
 
-  std::set<Digest> evicted_;                      // Not prefetched.
   std::map<Digest, Instant> evict_until_;         // Rides on assignments until then.
 
+  Instant now_;                                   // Of this step.
+  uint64_t sequence_;                             // Of the last event that the store acknowledged.
+  bool lineage_asked_ = false;
   uint64_t version_;
   bool told_dirty_ = true;                        // Assignments and views may have changed.
   bool garbage_dirty_ = true;

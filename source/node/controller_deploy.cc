@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/hash.h"
 #include "base/status.h"
 #include "base/text.h"
 #include "base/units.h"
@@ -23,6 +24,14 @@ absl::Status no_such_deploy(uint64_t deploy) {
 }
 
 std::string tag_or_default(const std::string& tag) { return tag.empty() ? std::string(kDefaultTag) : tag; }
+
+Digest asked_of(const DeployRequest& request) {
+  Sha256 hash;
+  for (const std::string& part : {std::string("deploy"), request.name, tag_or_default(request.tag)}) hash.update(as_bytes(str_cat(part, "\n")));
+  return hash.finish();
+}
+
+DeployResult result_of(const OperationDone& done) { return {.digest = done.revision, .name = done.name, .tag = done.tag, .already_existed = done.nothing_new}; }
 
 }  // namespace
 
@@ -89,9 +98,14 @@ bool Controller::being_dropped(const DeployRequest& request) const {
 }
 
 void Controller::handle(Instant now, const BeginAsked& e, Actions& actions) {
-  if (const absl::Status status = check_begin(e.request); !status.ok()) {
+  const absl::StatusOr<const OperationDone*> done = answered(e.request.operation, asked_of(e.request));
+  if (!done.ok()) {
+    actions.emplace_back(PlanReply{e.call, done.status()});
+  } else if (*done != nullptr) {
+    actions.emplace_back(PlanReply{e.call, DeployPlan{.done = result_of(**done)}});
+  } else if (const absl::Status status = check_begin(e.request); !status.ok()) {
     actions.emplace_back(PlanReply{e.call, status});
-  } else if (being_dropped(e.request)) {
+  } else if (!settled_ || being_dropped(e.request)) {
     waiting_begins_.push_back(e);
   } else {
     actions.emplace_back(PlanReply{e.call, begin(now, e.request)});
@@ -103,7 +117,7 @@ absl::StatusOr<DeployPlan> Controller::begin(Instant now, const DeployRequest& r
   std::vector<PlaceServer> servers;
   std::map<std::string, uint32_t> index;
   for (const auto& [name, member] : members_) {
-    if (member.report.role != Role::kMemory || !member.inventoried || member.stream == 0 || member.report.draining) continue;
+    if (!takes_blocks(member) || member.stream == 0 || member.report.draining) continue;
     const MemoryServerInfo& memory = member.report.memory;
     const auto domain = options_.failure_domains.find(name);
     index.emplace(name, static_cast<uint32_t>(servers.size()));
@@ -191,6 +205,10 @@ absl::Status Controller::check_commit(const Deploy& deploy, const RevisionRecord
 }
 
 void Controller::handle(Instant, const CommitAsked& e, Actions& actions) {
+  if (const OperationDone* done = e.operation.empty() ? nullptr : catalogue_.operation(e.operation); done != nullptr && done->revision == e.record.digest) {
+    actions.emplace_back(CommitReply{e.call, result_of(*done)});  // Its deploy ended with the first try.
+    return;
+  }
   const auto deploy = deploys_.find(e.deploy);
   absl::Status status = deploy == deploys_.end() ? no_such_deploy(e.deploy) : check_commit(deploy->second, e.record);
   if (status.ok() && deploy->second.committing) status = absl::FailedPreconditionError(str_cat("deploy ", e.deploy, " is being committed already"));
@@ -205,10 +223,10 @@ void Controller::handle(Instant, const CommitAsked& e, Actions& actions) {
 // Begins that waited for drops, commits that waited for replicas.
 void Controller::check_waiting(Instant now, Actions& actions) {
   for (std::deque<BeginAsked> begins = std::exchange(waiting_begins_, {}); BeginAsked& ask : begins) {
-    if (!being_dropped(ask.request)) {
+    if (settled_ && !being_dropped(ask.request)) {
       actions.emplace_back(PlanReply{ask.call, begin(now, ask.request)});
     } else if (ask.deadline <= now) {
-      actions.emplace_back(PlanReply{ask.call, absl::DeadlineExceededError(str_cat("deploy of ", ask.request.name, ": some of its blocks are still being dropped; try again in a moment"))});
+      actions.emplace_back(PlanReply{ask.call, absl::DeadlineExceededError(str_cat("deploy of ", ask.request.name, settled_ ? ": some of its blocks are still being dropped" : ": the controller started just now and waits for its members", "; try again in a moment"))});
     } else {
       waiting_begins_.push_back(std::move(ask));
     }
@@ -217,7 +235,7 @@ void Controller::check_waiting(Instant now, Actions& actions) {
     const std::vector<BlockRef> blocks = distinct_blocks(ask.record);
     const auto missing = std::find_if(blocks.begin(), blocks.end(), [this](const BlockRef& block) { return live_replicas(block.id) == 0; });
     if (missing == blocks.end()) {
-      commit(ask.call, ask.deploy, std::move(ask.record), actions);
+      commit(std::move(ask), actions);
     } else if (ask.deadline <= now || !replicas_unwritable_.ok()) {  // What servers report is not counted before it is stored.
       Deploy& deploy = deploys_.at(ask.deploy);
       deploy.committing = false;
@@ -234,30 +252,35 @@ void Controller::check_waiting(Instant now, Actions& actions) {
   }
 }
 
-void Controller::commit(CallId call, uint64_t deploy, RevisionRecord record, Actions& actions) {
-  const DeployRequest& request = deploys_.at(deploy).request;
-  const std::string tag = tag_or_default(request.tag);
+void Controller::commit(CommitAsked ask, Actions& actions) {
+  const DeployRequest& request = deploys_.at(ask.deploy).request;
   // Shared by both steps: whether there was anything to do is known at its turn.
-  auto nothing_new = std::make_shared<bool>(false);
-  auto shared = std::make_shared<const RevisionRecord>(std::move(record));
-  change({.plan =
-              [this, shared, tag, update = request.update, nothing_new] {
-                absl::StatusOr<Events> events = plan_deploy(catalogue_, *shared, tag, update);
-                *nothing_new = events.ok() && events->empty();
-                return events;
-              },
+  auto result = std::make_shared<DeployResult>(DeployResult{.digest = ask.record.digest, .name = ask.record.name, .tag = tag_or_default(request.tag)});
+  auto shared = std::make_shared<const RevisionRecord>(std::move(ask.record));
+  change({.plan = [this, shared, result, update = request.update, operation = ask.operation, asked = asked_of(request)]() -> absl::StatusOr<Events> {
+            CENOTE_ASSIGN_OR_RETURN(const OperationDone* done, answered(operation, asked));
+            if (done != nullptr) {
+              *result = result_of(*done);
+              return Events();
+            }
+            CENOTE_ASSIGN_OR_RETURN(Events events, plan_deploy(catalogue_, *shared, result->tag, update));
+            result->already_existed = events.empty();
+            for (CatalogueEvent& event : want_again(shared->digest)) events.push_back(std::move(event));
+            if (!events.empty() && !operation.empty()) {
+              events.emplace_back(OperationDone{.id = operation, .request = asked, .name = result->name, .tag = result->tag, .revision = result->digest, .nothing_new = result->already_existed});
+            }
+            return events;
+          },
           .done =
-              [this, call, deploy, shared, tag, nothing_new](const absl::Status& status, Actions& actions) {
+              [this, call = ask.call, deploy = ask.deploy, result](const absl::Status& status, Actions& actions) {
                 deploys_.erase(deploy);
                 garbage_dirty_ = true;
                 if (!status.ok()) {
                   actions.emplace_back(CommitReply{call, status});
                   return;
                 }
-                evicted_.erase(shared->digest);
-                told_dirty_ = true;
-                actions.emplace_back(Say{false, str_cat("deployed ", shared->name, ":", tag, " -> ", shared->digest.short_hex())});
-                actions.emplace_back(CommitReply{call, DeployResult{shared->digest, shared->name, tag, *nothing_new}});
+                actions.emplace_back(Say{false, str_cat("deployed ", result->name, ":", result->tag, " -> ", result->digest.short_hex())});
+                actions.emplace_back(CommitReply{call, *result});
               }},
          actions);
 }

@@ -8,7 +8,7 @@ namespace cenote::node {
 
 // Blocks that no revision needs and no deploy holds are to be dropped wherever they are.
 void Controller::collect_garbage(Instant now) {
-  if (!garbage_dirty_ || now < garbage_from_) return;
+  if (!garbage_dirty_ || !settled_ || now < garbage_from_ || !catalogue_.held_because().empty()) return;
   garbage_dirty_ = false;
   for (const BlockRef& block : catalogue_.unreferenced()) {
     bool leased = false;
@@ -23,7 +23,7 @@ void Controller::collect_garbage(Instant now) {
 }
 
 policy::AssignView Controller::assign_view() const {
-  policy::AssignView view{.catalogue = &catalogue_, .models = options_.device_models, .not_prefetched = evicted_};
+  policy::AssignView view{.catalogue = &catalogue_, .models = options_.device_models, .not_prefetched = catalogue_.evicted()};
   for (const auto& [name, member] : members_) {
     if (member.report.role == Role::kMemory && member.inventoried && !member.report.draining) view.servers.push_back(member.report.memory);
     if (member.report.role == Role::kAgent && !member.report.draining) {
@@ -44,6 +44,12 @@ std::vector<std::string> Controller::devices_of(const Member& agent) const {
 void Controller::tell(Instant now, Member& member, Directive directive, Actions& actions) {
   member.last_told = now;
   actions.emplace_back(SendDirective{member.stream, std::move(directive)});
+}
+
+void Controller::tell_memory(Instant now, Member& member, bool send_inventory, Actions& actions) {
+  MemoryDirective directive{.version = ++member.directive_version, .drop = {member.dropping.begin(), member.dropping.end()}, .send_inventory = send_inventory};
+  tell_lineage(member, directive);
+  tell(now, member, std::move(directive), actions);
 }
 
 void Controller::tell_members(Instant now, Actions& actions) {
@@ -73,9 +79,15 @@ void Controller::tell_members(Instant now, Actions& actions) {
     }
     if (member.dropping_changed) {
       member.dropping_changed = false;
-      tell(now, member, MemoryDirective{.version = ++member.directive_version, .drop = {member.dropping.begin(), member.dropping.end()}}, actions);
+      tell_memory(now, member, false, actions);
     }
-    if (now >= member.last_told + kBeatInterval) tell(now, member, Heartbeat{}, actions);
+    // At once when it is settled which catalogue this is; how far it has come, with the beats.
+    const bool beat = now >= member.last_told + kBeatInterval;
+    if (member.lineage_known && (member.told_lineage != catalogue_.lineage() || (beat && member.told_sequence != sequence_))) {
+      tell_memory(now, member, false, actions);
+    } else if (beat) {
+      tell(now, member, Heartbeat{}, actions);
+    }
   }
   if (settled_) told_dirty_ = false;
 }

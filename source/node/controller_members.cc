@@ -40,6 +40,8 @@ bool Controller::admit(Instant now, const Reported& e, Actions& actions) {
   if (member.stream != 0) streams_.erase(member.stream);
   member.stream = e.stream;
   member.inventoried = false;
+  member.lineage_judged = member.lineage_known = false;
+  member.told_lineage = member.told_sequence = 0;
   member.assignment.reset();
   member.view.reset();
   member.dropping_changed = !member.dropping.empty();
@@ -92,6 +94,7 @@ void Controller::note_blocks(Instant, Member& member, const MemberReport& report
                 const auto found = members_.find(server);
                 if (found == members_.end() || found->second.report.incarnation != incarnation) return;
                 if (status.ok()) {
+                  found->second.lineage_known = found->second.lineage_judged;
                   // A drop is over when the catalogue knows: a deploy that waits for it must not count the replica.
                   std::erase_if(found->second.dropping, [&](const Digest& id) {
                     const auto state = catalogue_.blocks().find(id);
@@ -101,6 +104,7 @@ void Controller::note_blocks(Instant, Member& member, const MemberReport& report
                 }
                 // What it said is lost: it must say all again. What the catalogue knows of it goes on being served meanwhile.
                 found->second.delta.queued = false;
+                found->second.lineage_judged = found->second.lineage_known;
                 found->second.ask_inventory = found->second.last_seen + kInventoryRetry;
               },
           .checked = true},
@@ -144,6 +148,7 @@ Controller::Events Controller::plan_replicas(const std::string& server) {
   };
   append(lost);
   append(added);
+  if (delta.whole) judge_lineage(member, delta.changes, events);
   return events;
 }
 
@@ -187,7 +192,7 @@ size_t Controller::live_replicas(const Digest& block) const {
 }
 
 void Controller::handle(Instant, const ClusterAsked& e, Actions& actions) {
-  ClusterStatus status{.cluster = options_.cluster, .members = {e.self}, .events = catalogue_.applied()};
+  ClusterStatus status{.cluster = options_.cluster, .members = {e.self}, .events = catalogue_.applied(), .held_because = catalogue_.held_because()};
   for (const auto& [name, member] : members_) {
     status.members.push_back(member.report);
     if (silence_.suspected(name)) status.members.back().notes.emplace_back("not heard just now; others are asked until it speaks again");

@@ -3,12 +3,24 @@
 #include <memory>
 #include <utility>
 
+#include "base/hash.h"
 #include "base/nearest.h"
 #include "base/status.h"
 #include "catalog/catalogue_plans.h"
 #include "node/controller.h"
 
 namespace cenote::node {
+namespace {
+
+Digest asked(std::string_view what, const std::string& model, const std::string& tag) {
+  Sha256 hash;
+  for (const std::string_view part : {what, std::string_view(model), std::string_view(tag)}) hash.update(as_bytes(str_cat(part, "\n")));
+  return hash.finish();
+}
+
+TagMove move_of(const OperationDone& done) { return {.name = done.name, .tag = done.tag, .revision = done.revision, .previous = done.previous}; }
+
+}  // namespace
 
 // (name, revision) pairs that `model` means: all of a bare name, else the one that a tag or digest names.
 absl::StatusOr<std::vector<std::pair<std::string, Digest>>> Controller::named(std::string_view model) const {
@@ -33,21 +45,22 @@ void Controller::handle(Instant, const PublishAsked& e, Actions& actions) {
     return;
   }
   auto move = std::make_shared<TagMove>(TagMove{.name = parsed->name, .tag = e.tag.empty() ? std::string(kDefaultTag) : e.tag});
-  change({.plan = [this, ref = *parsed, move]() -> absl::StatusOr<Events> {
+  change({.plan = [this, ref = *parsed, move, operation = e.operation, request = asked("publish", e.model, e.tag)]() -> absl::StatusOr<Events> {
+            CENOTE_ASSIGN_OR_RETURN(const OperationDone* done, answered(operation, request));
+            if (done != nullptr) {
+              *move = move_of(*done);
+              return Events();
+            }
             CENOTE_ASSIGN_OR_RETURN(Events events, plan_publish(catalogue_, ref, move->tag));
             CENOTE_ASSIGN_OR_RETURN(move->revision, catalogue_.resolve(ref));
             if (const TagState* tag = catalogue_.tag(move->name, move->tag)) move->previous = tag->revision;
+            for (CatalogueEvent& event : want_again(move->revision)) events.push_back(std::move(event));
+            answer(operation, request, *move, events);
             return events;
           },
-          .done =
-              [this, call = e.call, move](const absl::Status& status, Actions& actions) {
-                if (!status.ok()) {
-                  actions.emplace_back(TagMoveReply{call, status});
-                  return;
-                }
-                if (evicted_.erase(move->revision) != 0) told_dirty_ = true;
-                actions.emplace_back(TagMoveReply{call, *move});
-              }},
+          .done = [call = e.call, move](const absl::Status& status, Actions& actions) {
+            actions.emplace_back(TagMoveReply{call, status.ok() ? absl::StatusOr<TagMove>(*move) : status});
+          }},
          actions);
 }
 
@@ -59,21 +72,22 @@ void Controller::handle(Instant, const RollbackAsked& e, Actions& actions) {
     return;
   }
   auto move = std::make_shared<TagMove>(TagMove{.name = parsed->name, .tag = parsed->tag});
-  change({.plan = [this, move]() -> absl::StatusOr<Events> {
+  change({.plan = [this, move, operation = e.operation, request = asked("rollback", e.model, "")]() -> absl::StatusOr<Events> {
+            CENOTE_ASSIGN_OR_RETURN(const OperationDone* done, answered(operation, request));
+            if (done != nullptr) {
+              *move = move_of(*done);
+              return Events();
+            }
             CENOTE_ASSIGN_OR_RETURN(Events events, plan_rollback(catalogue_, move->name, move->tag));
-            if (const TagState* tag = catalogue_.tag(move->name, move->tag)) move->previous = tag->revision;
+            move->previous = catalogue_.tag(move->name, move->tag)->revision;
+            move->revision = std::get<TagMoved>(events.front()).revision;
+            for (CatalogueEvent& event : want_again(move->revision)) events.push_back(std::move(event));
+            answer(operation, request, *move, events);
             return events;
           },
-          .done =
-              [this, call = e.call, move](const absl::Status& status, Actions& actions) {
-                if (!status.ok()) {
-                  actions.emplace_back(TagMoveReply{call, status});
-                  return;
-                }
-                if (const TagState* tag = catalogue_.tag(move->name, move->tag)) move->revision = tag->revision;
-                if (evicted_.erase(move->revision) != 0) told_dirty_ = true;
-                actions.emplace_back(TagMoveReply{call, *move});
-              }},
+          .done = [call = e.call, move](const absl::Status& status, Actions& actions) {
+            actions.emplace_back(TagMoveReply{call, status.ok() ? absl::StatusOr<TagMove>(*move) : status});
+          }},
          actions);
 }
 
@@ -83,51 +97,50 @@ void Controller::handle(Instant, const RemoveAsked& e, Actions& actions) {
     actions.emplace_back(RemovalReply{e.call, parsed.status()});
     return;
   }
-  struct Before {
-    std::vector<Digest> revisions;
-    uint64_t unreferenced_bytes = 0;
-  };
-  const auto unreferenced_bytes = [this] {
-    uint64_t bytes = 0;
-    for (const BlockRef& block : catalogue_.unreferenced()) bytes += block.size_bytes;
-    return bytes;
-  };
-  auto before = std::make_shared<Before>();
-  change({.plan = [this, ref = *parsed, before, unreferenced_bytes]() -> absl::StatusOr<Events> {
+  auto removal = std::make_shared<Removal>();
+  change({.plan = [this, ref = *parsed, removal, operation = e.operation, request = asked("remove", e.model, "")]() -> absl::StatusOr<Events> {
+            CENOTE_ASSIGN_OR_RETURN(const OperationDone* done, answered(operation, request));
+            if (done != nullptr) {
+              *removal = {.revisions = done->revisions, .freed_bytes = done->freed_bytes};
+              return Events();
+            }
             CENOTE_ASSIGN_OR_RETURN(Events events, plan_remove(catalogue_, ref));
             for (const CatalogueEvent& event : events) {
-              if (const auto* removed = std::get_if<RevisionRemoved>(&event)) before->revisions.push_back(removed->revision);
+              if (const auto* removed = std::get_if<RevisionRemoved>(&event)) removal->revisions.push_back(removed->revision);
             }
-            before->unreferenced_bytes = unreferenced_bytes();
+            removal->freed_bytes = freed_by(events);
+            if (!operation.empty()) {
+              events.emplace_back(OperationDone{.id = operation, .request = request, .name = ref.name, .revisions = removal->revisions, .freed_bytes = removal->freed_bytes});
+            }
             return events;
           },
-          .done =
-              [this, call = e.call, before, unreferenced_bytes](const absl::Status& status, Actions& actions) {
-                if (!status.ok()) {
-                  actions.emplace_back(RemovalReply{call, status});
-                  return;
-                }
-                for (const Digest& revision : before->revisions) {
-                  if (catalogue_.find(revision) == nullptr) evicted_.erase(revision);
-                }
-                actions.emplace_back(RemovalReply{call, Removal{before->revisions, unreferenced_bytes() - before->unreferenced_bytes}});
-              }},
+          .done = [call = e.call, removal](const absl::Status& status, Actions& actions) {
+            actions.emplace_back(RemovalReply{call, status.ok() ? absl::StatusOr<Removal>(*removal) : status});
+          }},
          actions);
 }
 
-void Controller::handle(Instant now, const EvictAsked& e, Actions& actions) {
-  const auto found = named(e.model);
-  if (!found.ok()) {
-    actions.emplace_back(DoneReply{e.call, found.status()});
-    return;
-  }
-  for (const auto& [name, revision] : *found) {
-    evicted_.insert(revision);
-    evict_until_[revision] = now + kEvictRepeated;
-  }
-  for (auto& [name, member] : members_) member.assignment.reset();  // Told even if nothing else changed.
-  told_dirty_ = true;
-  actions.emplace_back(DoneReply{e.call, absl::OkStatus()});
+void Controller::handle(Instant, const EvictAsked& e, Actions& actions) {
+  auto revisions = std::make_shared<std::vector<Digest>>();
+  change({.plan = [this, model = e.model, revisions]() -> absl::StatusOr<Events> {
+            CENOTE_ASSIGN_OR_RETURN(const auto found, named(model));
+            Events events;
+            for (const auto& [name, revision] : found) {
+              revisions->push_back(revision);
+              if (!catalogue_.evicted().contains(revision)) events.emplace_back(PrefetchSet{revision, false});
+            }
+            return events;
+          },
+          .done =
+              [this, call = e.call, revisions](const absl::Status& status, Actions& actions) {
+                if (status.ok()) {
+                  for (const Digest& revision : *revisions) evict_until_[revision] = now_ + kEvictRepeated;
+                  for (auto& [name, member] : members_) member.assignment.reset();  // Told even if nothing else changed.
+                  told_dirty_ = true;
+                }
+                actions.emplace_back(DoneReply{call, status});
+              }},
+         actions);
 }
 
 ModelInfo Controller::describe(const std::string& name, const Digest& revision, bool blocks) const {

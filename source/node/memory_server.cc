@@ -113,6 +113,7 @@ void MemoryServer::answer(Instant now, CallId call, Instant asked_at, std::span<
 // ---- slabs ----------------------------------------------------------------------------------------------------------------
 absl::StatusOr<memory::Extent> MemoryServer::admit_slab(const SlabAsked& ask) {
   if (draining_) return absl::UnavailableError(str_cat("memory server ", options_.name, " is stopping; write to another"));
+  if (options_.awaits_lineage && lineage_ == 0) return absl::UnavailableError(str_cat("memory server ", options_.name, " has just started and the controller has not spoken to it yet; try again in a moment"));
   const uint64_t limit = std::min(options_.slab_bytes_max, options_.slab_area_bytes);
   if (ask.size_bytes == 0 || ask.size_bytes > limit) {
     return absl::InvalidArgumentError(str_cat("a slab of ", ask.size_bytes, " bytes at ", options_.name, ": must be 1 to ", limit,
@@ -219,6 +220,12 @@ void MemoryServer::handle(Instant now, const BlocksDropped& drop, Actions& actio
   remove_files(std::move(files), false, actions);
 }
 
+void MemoryServer::handle(Instant, const LineageTold& told, Actions&) {
+  lineage_unsaid_ = lineage_unsaid_ || lineage_ != told.lineage;
+  lineage_ = told.lineage;
+  lineage_sequence_ = told.sequence;
+}
+
 void MemoryServer::handle(Instant now, const DrainAsked&, Actions& actions) {
   if (!draining_) drain_began_ = now;
   draining_ = true;
@@ -247,6 +254,9 @@ void MemoryServer::fill_report(Instant now, bool whole, MemberReport& report) {
   report.draining = draining_;
   report.slabs_open = slabs_.size();
   report.grants_live = grants_.size();
+  report.lineage = lineage_;
+  report.lineage_sequence = lineage_sequence_;
+  lineage_unsaid_ = false;
   report.inventory = whole;
   if (whole) {
     report.held = blocks_.held();

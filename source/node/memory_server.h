@@ -55,6 +55,7 @@ struct MemoryServerOptions {
   uint64_t disk_capacity_bytes = 0;  // Of stored_bytes() of all blocks.
   std::vector<BlockRef> stored;      // On disk at start.
   Duration scrub_interval;           // In which every byte held is checked once. 0: never.
+  bool awaits_lineage = false;      // No slab is opened before a controller has said which catalogue it has: so no block is without one.
 };
 
 // What a block takes on disk: padded as in the arena, and 4 KiB of what the store writes with it.
@@ -81,9 +82,10 @@ struct BlockLoaded { Digest id; absl::Status status; };   // Answers LoadBlock. 
 struct BlockScrubbed { absl::Status disk, arena; };        // Answers ScrubBlock; the same codes. Ok what was not to be looked at.
 struct BlockStored { Digest id; absl::Status status; };   // Answers StoreBlock. kDataLoss: the copy in the arena is no good; others: the disk's.
 struct BlocksDropped { std::vector<Digest> ids; };                // The controller's word.
+struct LineageTold { uint64_t lineage = 0; uint64_t sequence = 0; };  // The controller's catalogue, to be remembered.
 struct DrainAsked {};                                             // No new grants or slabs.
 using MemoryServerEvent = std::variant<GrantAsked, SlabAsked, SealAsked, AbandonAsked, SlabRegistered, SlabUnregistered, SealVerified,
-                                       BlockLoaded, BlockScrubbed, BlockStored, BlocksDropped, DrainAsked>;
+                                       BlockLoaded, BlockScrubbed, BlockStored, BlocksDropped, LineageTold, DrainAsked>;
 
 // ---- actions ------------------------------------------------------------------------------------------------------------
 struct GrantReply { CallId call = 0; absl::StatusOr<Grant> grant; };
@@ -117,8 +119,8 @@ class MemoryServer {
   // Fills the memory part of a heartbeat: everything if `whole`, else what changed since the last call. A report that may not have
   // arrived must be followed by a whole one.
   void fill_report(Instant now, bool whole, MemberReport& report);
-  // Blocks came or went since the last report: worth one at once.
-  bool changed() const { return !added_.empty() || !dropped_.empty(); }
+  // Blocks came or went, or the catalogue is another, since the last report: worth one at once.
+  bool changed() const { return !added_.empty() || !dropped_.empty() || lineage_unsaid_; }
 
   // Draining, nothing is being sealed, and readers had `kDrainReadsFor` to finish or hold no grants.
   bool drained(Instant now) const;
@@ -185,6 +187,7 @@ class MemoryServer {
   void handle(Instant now, const BlockScrubbed& done, Actions& actions);
   void handle(Instant now, const BlockStored& done, Actions& actions);
   void handle(Instant now, const BlocksDropped& drop, Actions& actions);
+  void handle(Instant now, const LineageTold& told, Actions& actions);
   void handle(Instant now, const DrainAsked& drain, Actions& actions);
 
   void answer(Instant now, CallId call, Instant asked_at, std::span<const Digest> ids, Actions& actions);
@@ -221,6 +224,9 @@ class MemoryServer {
   Slabs slabs_;
   uint64_t next_slab_ = 1;
   std::deque<Instant> grants_;      // When each live grant ends; in order, since all last equally long.
+  uint64_t lineage_ = 0;
+  uint64_t lineage_sequence_ = 0;
+  bool lineage_unsaid_ = false;
   bool draining_ = false;
   Instant drain_began_;
   std::map<Digest, uint32_t> added_;  // Since the last report.

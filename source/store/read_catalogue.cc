@@ -34,4 +34,17 @@ absl::Status compact_if_long(EventStore& store, const Catalogue& catalogue) {
   return store.compact(snapshot);
 }
 
+absl::StatusOr<EventPage> read_event_page(EventStore& store, const std::string& cluster, uint64_t from) {
+  EventPage page{.cluster = cluster, .first = from == 0 ? store.first() : from, .last = store.last()};
+  size_t bytes = 0;
+  while (bytes < kEventPageBytes && page.first + page.events.size() <= page.last) {
+    // One at a time: events are of very different sizes.
+    CENOTE_ASSIGN_OR_RETURN(const std::vector<StoredEvent> events, store.read(page.first + page.events.size(), 1));
+    if (events.empty()) break;
+    page.events.push_back(encode_event(events.front().event));
+    bytes += page.events.back().size();
+  }
+  return page;
+}
+
 }  // namespace cenote

@@ -25,6 +25,7 @@ inline constexpr size_t kReplicasMax = 1 << 21;       // Blocks an assignment ma
 inline constexpr size_t kServersPerBlockMax = 64;
 inline constexpr size_t kDevicesMax = 1024;           // Of one host, or in a list of devices of one message.
 inline constexpr size_t kNotesMax = 64;
+inline constexpr size_t kOperationIdBytes = 16;
 inline constexpr int64_t kDurationUsMax = 30ll * 24 * 3600 * 1'000'000;
 
 absl::Status check_count(std::string_view field, uint64_t count, uint64_t limit);

@@ -30,8 +30,9 @@ class GrpcControllerClient final : public ControllerClient {
   absl::Status renew_deploy(uint64_t deploy, const CallOptions& options) override {
     return call(&Stub::RenewDeploy, lease(deploy), options).status();
   }
-  absl::StatusOr<DeployResult> commit_deploy(uint64_t deploy, const RevisionRecord& record, const CallOptions& options) override {
+  absl::StatusOr<DeployResult> commit_deploy(uint64_t deploy, const RevisionRecord& record, const std::string& operation, const CallOptions& options) override {
     v1::CommitDeployRequest proto;
+    proto.set_operation(operation);
     proto.set_deploy(deploy);
     to_proto(record, proto.mutable_record());
     CENOTE_ASSIGN_OR_RETURN(const auto reply, call(&Stub::CommitDeploy, proto, options));
@@ -40,18 +41,23 @@ class GrpcControllerClient final : public ControllerClient {
   absl::Status abort_deploy(uint64_t deploy, const CallOptions& options) override {
     return call(&Stub::AbortDeploy, lease(deploy), options).status();
   }
-  absl::StatusOr<TagMove> publish(const std::string& model, const std::string& tag, const CallOptions& options) override {
+  absl::StatusOr<TagMove> publish(const std::string& model, const std::string& tag, const std::string& operation, const CallOptions& options) override {
     auto proto = named<v1::PublishRequest>(model);
     proto.set_tag(tag);
+    proto.set_operation(operation);
     CENOTE_ASSIGN_OR_RETURN(const auto reply, call(&Stub::Publish, proto, options));
     return from_proto(reply);
   }
-  absl::StatusOr<TagMove> rollback(const std::string& model, const CallOptions& options) override {
-    CENOTE_ASSIGN_OR_RETURN(const auto reply, call(&Stub::Rollback, named<v1::RollbackRequest>(model), options));
+  absl::StatusOr<TagMove> rollback(const std::string& model, const std::string& operation, const CallOptions& options) override {
+    auto proto = named<v1::RollbackRequest>(model);
+    proto.set_operation(operation);
+    CENOTE_ASSIGN_OR_RETURN(const auto reply, call(&Stub::Rollback, proto, options));
     return from_proto(reply);
   }
-  absl::StatusOr<Removal> remove(const std::string& model, const CallOptions& options) override {
-    CENOTE_ASSIGN_OR_RETURN(const auto reply, call(&Stub::Remove, named<v1::RemoveRequest>(model), options));
+  absl::StatusOr<Removal> remove(const std::string& model, const std::string& operation, const CallOptions& options) override {
+    auto proto = named<v1::RemoveRequest>(model);
+    proto.set_operation(operation);
+    CENOTE_ASSIGN_OR_RETURN(const auto reply, call(&Stub::Remove, proto, options));
     return from_proto(reply);
   }
   absl::Status evict(const std::string& model, const CallOptions& options) override {
@@ -70,6 +76,27 @@ class GrpcControllerClient final : public ControllerClient {
   absl::StatusOr<ClusterStatus> cluster(const CallOptions& options) override {
     CENOTE_ASSIGN_OR_RETURN(const auto reply, call(&Stub::Cluster, v1::Empty(), options));
     return from_proto(reply);
+  }
+  absl::StatusOr<EventPage> read_events(uint64_t from, const CallOptions& options) override {
+    v1::ReadEventsRequest proto;
+    proto.set_from(from);
+    CENOTE_ASSIGN_OR_RETURN(const auto reply, call(&Stub::ReadEvents, proto, options));
+    return from_proto(reply);
+  }
+  absl::StatusOr<Unclaimed> find_unclaimed(const CallOptions& options) override {
+    CENOTE_ASSIGN_OR_RETURN(const auto reply, call(&Stub::FindUnclaimed, v1::Empty(), options));
+    return from_proto(reply);
+  }
+  absl::StatusOr<DeployResult> adopt(const RevisionRecord& record, const CallOptions& options) override {
+    v1::AdoptRequest proto;
+    to_proto(record, proto.mutable_record());
+    CENOTE_ASSIGN_OR_RETURN(const auto reply, call(&Stub::Adopt, proto, options));
+    return from_proto(reply);
+  }
+  absl::Status hold_drops(bool hold, const CallOptions& options) override {
+    v1::HoldDropsRequest proto;
+    proto.set_hold(hold);
+    return call(&Stub::HoldDrops, proto, options).status();
   }
   absl::Status drain(const std::string& member, const CallOptions& options) override {
     v1::DrainRequest proto;

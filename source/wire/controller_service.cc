@@ -90,7 +90,9 @@ class ControllerService final : public v1::Controller::CallbackService {
     Reactor* reactor = context->DefaultReactor();
     absl::StatusOr<RevisionRecord> record = from_proto(request->record());
     if (!record.ok()) return wire::refuse(reactor, record.status());
-    handlers_.commit(request->deploy(), *std::move(record), budget_of(*context), reply_with<DeployResult>(reactor, reply));
+    absl::StatusOr<std::string> operation = operation_of(request->operation());
+    if (!operation.ok()) return wire::refuse(reactor, operation.status());
+    handlers_.commit(request->deploy(), *std::move(record), *std::move(operation), budget_of(*context), reply_with<DeployResult>(reactor, reply));
     return reactor;
   }
   Reactor* AbortDeploy(Context* context, const v1::RenewDeployRequest* request, v1::Empty*) override {
@@ -101,19 +103,25 @@ class ControllerService final : public v1::Controller::CallbackService {
   Reactor* Publish(Context* context, const v1::PublishRequest* request, v1::TagReply* reply) override {
     Reactor* reactor = context->DefaultReactor();
     if (const absl::Status status = named(request->model(), request->tag()); !status.ok()) return wire::refuse(reactor, status);
-    handlers_.publish(request->model(), request->tag(), reply_with<TagMove>(reactor, reply));
+    absl::StatusOr<std::string> operation = operation_of(request->operation());
+    if (!operation.ok()) return wire::refuse(reactor, operation.status());
+    handlers_.publish(request->model(), request->tag(), *std::move(operation), reply_with<TagMove>(reactor, reply));
     return reactor;
   }
   Reactor* Rollback(Context* context, const v1::RollbackRequest* request, v1::TagReply* reply) override {
     Reactor* reactor = context->DefaultReactor();
     if (const absl::Status status = named(request->model()); !status.ok()) return wire::refuse(reactor, status);
-    handlers_.rollback(request->model(), reply_with<TagMove>(reactor, reply));
+    absl::StatusOr<std::string> operation = operation_of(request->operation());
+    if (!operation.ok()) return wire::refuse(reactor, operation.status());
+    handlers_.rollback(request->model(), *std::move(operation), reply_with<TagMove>(reactor, reply));
     return reactor;
   }
   Reactor* Remove(Context* context, const v1::RemoveRequest* request, v1::RemoveReply* reply) override {
     Reactor* reactor = context->DefaultReactor();
     if (const absl::Status status = named(request->model()); !status.ok()) return wire::refuse(reactor, status);
-    handlers_.remove(request->model(), reply_with<Removal>(reactor, reply));
+    absl::StatusOr<std::string> operation = operation_of(request->operation());
+    if (!operation.ok()) return wire::refuse(reactor, operation.status());
+    handlers_.remove(request->model(), *std::move(operation), reply_with<Removal>(reactor, reply));
     return reactor;
   }
   Reactor* Evict(Context* context, const v1::EvictRequest* request, v1::Empty*) override {
@@ -134,6 +142,28 @@ class ControllerService final : public v1::Controller::CallbackService {
   Reactor* Cluster(Context* context, const v1::Empty*, v1::ClusterReply* reply) override {
     Reactor* reactor = context->DefaultReactor();
     handlers_.cluster(reply_with<ClusterStatus>(reactor, reply));
+    return reactor;
+  }
+  Reactor* ReadEvents(Context* context, const v1::ReadEventsRequest* request, v1::ReadEventsReply* reply) override {
+    Reactor* reactor = context->DefaultReactor();
+    handlers_.read_events(request->from(), reply_with<EventPage>(reactor, reply));
+    return reactor;
+  }
+  Reactor* FindUnclaimed(Context* context, const v1::Empty*, v1::FindUnclaimedReply* reply) override {
+    Reactor* reactor = context->DefaultReactor();
+    handlers_.find_unclaimed(reply_with<Unclaimed>(reactor, reply));
+    return reactor;
+  }
+  Reactor* Adopt(Context* context, const v1::AdoptRequest* request, v1::CommitDeployReply* reply) override {
+    Reactor* reactor = context->DefaultReactor();
+    absl::StatusOr<RevisionRecord> record = from_proto(request->record());
+    if (!record.ok()) return wire::refuse(reactor, record.status());
+    handlers_.adopt(*std::move(record), reply_with<DeployResult>(reactor, reply));
+    return reactor;
+  }
+  Reactor* HoldDrops(Context* context, const v1::HoldDropsRequest* request, v1::Empty*) override {
+    Reactor* reactor = context->DefaultReactor();
+    handlers_.hold_drops(request->hold(), reply_with_status(reactor));
     return reactor;
   }
   Reactor* Drain(Context* context, const v1::DrainRequest* request, v1::Empty*) override {

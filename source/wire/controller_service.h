@@ -37,14 +37,18 @@ struct ControllerHandlers {
   // `budget`: what the caller's deadline leaves, less a margin for the answer's way back.
   std::function<void(DeployRequest, Duration budget, Done<absl::StatusOr<DeployPlan>>)> begin;
   std::function<void(uint64_t deploy, Done<absl::Status>)> renew;
-  std::function<void(uint64_t deploy, RevisionRecord, Duration budget, Done<absl::StatusOr<DeployResult>>)> commit;
+  std::function<void(uint64_t deploy, RevisionRecord, std::string operation, Duration budget, Done<absl::StatusOr<DeployResult>>)> commit;
   std::function<void(uint64_t deploy, Done<absl::Status>)> abort;
-  std::function<void(std::string model, std::string tag, Done<absl::StatusOr<TagMove>>)> publish;
-  std::function<void(std::string model, Done<absl::StatusOr<TagMove>>)> rollback;
-  std::function<void(std::string model, Done<absl::StatusOr<Removal>>)> remove;
+  std::function<void(std::string model, std::string tag, std::string operation, Done<absl::StatusOr<TagMove>>)> publish;
+  std::function<void(std::string model, std::string operation, Done<absl::StatusOr<TagMove>>)> rollback;
+  std::function<void(std::string model, std::string operation, Done<absl::StatusOr<Removal>>)> remove;
   std::function<void(std::string model, Done<absl::Status>)> evict;
   std::function<void(std::string model, bool blocks, Done<absl::StatusOr<std::vector<ModelInfo>>>)> models;
   std::function<void(Done<absl::StatusOr<ClusterStatus>>)> cluster;
+  std::function<void(uint64_t from, Done<absl::StatusOr<EventPage>>)> read_events;
+  std::function<void(Done<absl::StatusOr<Unclaimed>>)> find_unclaimed;
+  std::function<void(RevisionRecord, Done<absl::StatusOr<DeployResult>>)> adopt;
+  std::function<void(bool hold, Done<absl::Status>)> hold_drops;
   std::function<void(std::string member, Done<absl::Status>)> drain;
 };
 

@@ -14,6 +14,7 @@ void to_proto(const DeployRequest& request, v1::BeginDeployRequest* proto) {
   proto->set_update(request.update);
   write_list(request.blocks, proto->mutable_blocks());
   proto->set_client(request.client);
+  proto->set_operation(request.operation);
   proto->set_cache_bytes(request.cache_bytes);
 }
 
@@ -22,6 +23,7 @@ absl::StatusOr<DeployRequest> from_proto(const v1::BeginDeployRequest& proto) {
   CENOTE_RETURN_IF_ERROR(check_text("tag", proto.tag(), kNameBytesMax));
   CENOTE_RETURN_IF_ERROR(check_text("client", proto.client(), kNameBytesMax));
   DeployRequest request{.name = proto.name(), .tag = proto.tag(), .update = proto.update(), .client = proto.client(), .cache_bytes = proto.cache_bytes()};
+  CENOTE_ASSIGN_OR_RETURN(request.operation, operation_of(proto.operation()));
   CENOTE_RETURN_IF_ERROR(read_list("blocks to deploy", proto.blocks(), kBlocksMax, &request.blocks));
   return request;
 }
@@ -42,6 +44,7 @@ void to_proto(const DeployPlan& plan, v1::BeginDeployReply* proto) {
   proto->set_lease_us(plan.lease.us());
   write_list(plan.send, proto->mutable_send());
   write_list(plan.servers, proto->mutable_servers());
+  if (plan.done) to_proto(*plan.done, proto->mutable_done());
 }
 
 absl::StatusOr<DeployPlan> from_proto(const v1::BeginDeployReply& proto) {
@@ -49,6 +52,9 @@ absl::StatusOr<DeployPlan> from_proto(const v1::BeginDeployReply& proto) {
   CENOTE_ASSIGN_OR_RETURN(plan.lease, duration_of("deploy lease", proto.lease_us()));
   CENOTE_RETURN_IF_ERROR(read_list("blocks to send", proto.send(), kBlocksMax, &plan.send));
   CENOTE_RETURN_IF_ERROR(read_list("memory servers", proto.servers(), kMembersMax, &plan.servers));
+  if (proto.has_done()) {
+    CENOTE_ASSIGN_OR_RETURN(plan.done, from_proto(proto.done()));
+  }
   return plan;
 }
 
@@ -119,14 +125,50 @@ void to_proto(const ClusterStatus& status, v1::ClusterReply* proto) {
   write_list(status.members, proto->mutable_members());
   write_list(status.lost, proto->mutable_lost());
   proto->set_events(status.events);
+  proto->set_held_because(status.held_because);
 }
 
 absl::StatusOr<ClusterStatus> from_proto(const v1::ClusterReply& proto) {
   CENOTE_RETURN_IF_ERROR(check_text("cluster", proto.cluster(), kNameBytesMax));
-  ClusterStatus status{.cluster = proto.cluster(), .events = proto.events()};
+  CENOTE_RETURN_IF_ERROR(check_text("held_because", proto.held_because(), kTextBytesMax));
+  ClusterStatus status{.cluster = proto.cluster(), .events = proto.events(), .held_because = proto.held_because()};
   CENOTE_RETURN_IF_ERROR(read_list("members", proto.members(), kMembersMax, &status.members));
   CENOTE_RETURN_IF_ERROR(read_list("lost members", proto.lost(), kMembersMax, &status.lost));
   return status;
+}
+
+absl::StatusOr<std::string> operation_of(const std::string& bytes) {
+  if (bytes.empty() || bytes.size() == kOperationIdBytes) return bytes;
+  return absl::InvalidArgumentError(str_cat("operation: ", bytes.size(), " bytes, none or ", kOperationIdBytes, " are allowed"));
+}
+
+void to_proto(const EventPage& page, v1::ReadEventsReply* proto) {
+  proto->set_cluster(page.cluster);
+  proto->set_first(page.first);
+  proto->set_last(page.last);
+  for (const std::string& event : page.events) proto->add_events(event);
+}
+
+absl::StatusOr<EventPage> from_proto(const v1::ReadEventsReply& proto) {
+  CENOTE_RETURN_IF_ERROR(check_text("cluster", proto.cluster(), kNameBytesMax));
+  CENOTE_RETURN_IF_ERROR(check_count("events", proto.events_size(), kBlocksMax));
+  return EventPage{.cluster = proto.cluster(), .first = proto.first(), .last = proto.last(), .events = {proto.events().begin(), proto.events().end()}};
+}
+
+void to_proto(const Unclaimed& unclaimed, v1::FindUnclaimedReply* proto) {
+  write_list(unclaimed.labels, proto->mutable_labels());
+  proto->set_blocks(unclaimed.blocks);
+  proto->set_bytes(unclaimed.bytes);
+  write_names(unclaimed.absent, proto->mutable_absent());
+  proto->set_held_because(unclaimed.held_because);
+}
+
+absl::StatusOr<Unclaimed> from_proto(const v1::FindUnclaimedReply& proto) {
+  CENOTE_RETURN_IF_ERROR(check_text("held_because", proto.held_because(), kTextBytesMax));
+  Unclaimed unclaimed{.blocks = proto.blocks(), .bytes = proto.bytes(), .held_because = proto.held_because()};
+  CENOTE_RETURN_IF_ERROR(read_list("labels", proto.labels(), kBlocksMax, &unclaimed.labels));
+  CENOTE_RETURN_IF_ERROR(read_names("absent memory servers", proto.absent(), kMembersMax, &unclaimed.absent));
+  return unclaimed;
 }
 
 }  // namespace cenote::wire

@@ -30,4 +30,12 @@ absl::StatusOr<ModelInfo> from_proto(const v1::ModelInfo& proto);
 void to_proto(const ClusterStatus& status, v1::ClusterReply* proto);
 absl::StatusOr<ClusterStatus> from_proto(const v1::ClusterReply& proto);
 
+// The random bytes that name one change through all its tries; empty: none.
+absl::StatusOr<std::string> operation_of(const std::string& bytes);
+
+void to_proto(const EventPage& page, v1::ReadEventsReply* proto);
+absl::StatusOr<EventPage> from_proto(const v1::ReadEventsReply& proto);
+void to_proto(const Unclaimed& unclaimed, v1::FindUnclaimedReply* proto);
+absl::StatusOr<Unclaimed> from_proto(const v1::FindUnclaimedReply& proto);
+
 }  // namespace cenote::wire

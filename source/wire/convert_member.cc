@@ -113,6 +113,8 @@ void to_proto(const MemberReport& report, v1::MemberReport* proto) {
   proto->set_stall_longest_us(report.stall_longest.us());
   proto->set_wall_clock_us(report.wall_clock_us);
   proto->set_clock_ahead_us(report.clock_ahead_us);
+  proto->set_lineage(report.lineage);
+  proto->set_lineage_sequence(report.lineage_sequence);
 }
 
 absl::StatusOr<MemberReport> from_proto(const v1::MemberReport& proto) {
@@ -123,8 +125,8 @@ absl::StatusOr<MemberReport> from_proto(const v1::MemberReport& proto) {
                       .rss_bytes = proto.rss_bytes(), .cpu_seconds = proto.cpu_seconds(), .uptime_us = proto.uptime_us(),
                       .draining = proto.draining(), .wall_clock_us = std::clamp<int64_t>(proto.wall_clock_us(), 0, kWallClockMaxUs),
                       .clock_ahead_us = proto.clock_ahead_us(), .inventory = proto.inventory(), .slabs_open = proto.slabs_open(),
-                      .grants_live = proto.grants_live(), .storage = from_proto(proto.storage()),
-                      .cache_capacity_bytes = proto.cache_capacity_bytes(),
+                      .grants_live = proto.grants_live(), .storage = from_proto(proto.storage()), .lineage = proto.lineage(),
+                      .lineage_sequence = proto.lineage_sequence(),                      .cache_capacity_bytes = proto.cache_capacity_bytes(),
                       .cache_used_bytes = proto.cache_used_bytes(), .cache_pinned_bytes = proto.cache_pinned_bytes(),
                       .fetched_bytes = proto.fetched_bytes(), .integrity_failures = proto.integrity_failures(),
                       .outstanding = proto.outstanding(), .queued = proto.queued(), .routed = proto.routed(),
@@ -248,6 +250,8 @@ void to_proto(const Directive& directive, v1::Directive* proto) {
       proto->mutable_memory()->set_version(memory.version);
       write_digests(memory.drop, proto->mutable_memory()->mutable_drop());
       proto->mutable_memory()->set_send_inventory(memory.send_inventory);
+      proto->mutable_memory()->set_lineage(memory.lineage);
+      proto->mutable_memory()->set_lineage_sequence(memory.lineage_sequence);
     }
     void operator()(const Heartbeat&) { proto->mutable_heartbeat(); }
     void operator()(const DrainMember&) { proto->mutable_drain(); }
@@ -268,7 +272,8 @@ absl::StatusOr<Directive> from_proto(const v1::Directive& proto) {
       return Directive(std::move(view));
     }
     case v1::Directive::kMemory: {
-      MemoryDirective memory{.version = proto.memory().version(), .send_inventory = proto.memory().send_inventory()};
+      MemoryDirective memory{.version = proto.memory().version(), .send_inventory = proto.memory().send_inventory(),
+                             .lineage = proto.memory().lineage(), .lineage_sequence = proto.memory().lineage_sequence()};
       CENOTE_RETURN_IF_ERROR(read_digests("drop", proto.memory().drop(), kReplicasMax, &memory.drop));
       return Directive(std::move(memory));
     }

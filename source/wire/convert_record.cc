@@ -32,6 +32,7 @@ void to_proto(const RevisionRecord& record, v1::RevisionRecord* proto) {
   proto->set_weight_bytes(record.weight_bytes);
   proto->set_created_us(record.created_us);
   proto->set_device_filter(record.device_filter);
+  if (!record.label.id.empty()) to_proto(record.label, proto->mutable_label());
 }
 
 absl::StatusOr<RevisionRecord> from_proto(const v1::RevisionRecord& proto) {
@@ -43,6 +44,9 @@ absl::StatusOr<RevisionRecord> from_proto(const v1::RevisionRecord& proto) {
   CENOTE_RETURN_IF_ERROR(read_list("manifest_blocks", proto.manifest_blocks(), kBlocksMax, &record.manifest_blocks));
   CENOTE_RETURN_IF_ERROR(read_list("blocks", proto.blocks(), kBlocksMax, &record.blocks));
   CENOTE_RETURN_IF_ERROR(read_list("file_blocks", proto.file_blocks(), kBlocksMax, &record.file_blocks));
+  if (proto.has_label()) {
+    CENOTE_ASSIGN_OR_RETURN(record.label, from_proto(proto.label()));
+  }
   return record;
 }
 

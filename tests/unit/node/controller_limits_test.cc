@@ -63,7 +63,7 @@ TEST(ControllerLimitsTest, a_server_that_left_before_its_inventory_came_keeps_no
   world.feed(StreamEnded{1});
   world.now = world.now + ms(1'500);  // Past the next question, before the member counts as lost.
   world.step();
-  EXPECT_GT(world.controller.next_deadline(), world.now);
+  EXPECT_GT(world.controller().next_deadline(), world.now);
 }
 
 TEST(ControllerLimitsTest, a_publish_that_the_store_refused_says_nothing_about_the_next_deploy) {
@@ -82,6 +82,7 @@ TEST(ControllerLimitsTest, a_publish_that_the_store_refused_says_nothing_about_t
 
 TEST(ControllerLimitsTest, an_inventory_of_more_blocks_than_an_event_holds_becomes_several) {
   World world;
+  world.step();  // The catalogue begins.
   world.hold_appends = true;
   world.join("memory-0", Role::kMemory);
   MemberReport report = world.alive.at("memory-0");

@@ -21,7 +21,7 @@ TEST(ControllerProperty, whatever_happens_a_replay_of_the_store_equals_the_catal
         for (size_t& i = heard[str_cat(name, world.stream_of.at(name))]; i < told.size(); ++i) {
           if (const auto* directive = std::get_if<MemoryDirective>(&told[i])) {
             for (const Digest& id : directive->drop) {
-              RC_ASSERT(world.controller.catalogue().references(id) == 0u);
+              RC_ASSERT(world.controller().catalogue().references(id) == 0u);
               held.erase(id);
               report.dropped.push_back(id);
             }
@@ -75,7 +75,7 @@ TEST(ControllerProperty, whatever_happens_a_replay_of_the_store_equals_the_catal
       obey();
       Catalogue replayed;
       for (const CatalogueEvent& event : world.stored) RC_ASSERT(replayed.apply(event).ok());
-      RC_ASSERT(replayed.fingerprint() == world.controller.catalogue().fingerprint());
+      RC_ASSERT(replayed.fingerprint() == world.controller().catalogue().fingerprint());
     }
     world.wait(ms(150'000));
     obey();
@@ -84,7 +84,7 @@ TEST(ControllerProperty, whatever_happens_a_replay_of_the_store_equals_the_catal
     RC_ASSERT(answered == world.next_call - 1);
     for (const auto& [name, held] : servers) {
       if (!world.alive.contains(name)) continue;
-      for (const Digest& id : held) RC_ASSERT(world.controller.catalogue().references(id) > 0u);  // No garbage stays.
+      for (const Digest& id : held) RC_ASSERT(world.controller().catalogue().references(id) > 0u);  // No garbage stays.
     }
   });
   EXPECT_TRUE(holds);

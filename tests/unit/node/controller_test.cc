@@ -23,11 +23,11 @@ TEST(ControllerMembersTest, a_second_member_of_a_live_name_is_refused_and_the_fi
 TEST(ControllerMembersTest, a_member_that_restarted_takes_its_own_place) {
   World world;
   world.join("memory-0", Role::kMemory, 1, {7});
-  EXPECT_EQ(world.controller.catalogue().replicas(id_of(7)).size(), 1u);
+  EXPECT_EQ(world.controller().catalogue().replicas(id_of(7)).size(), 1u);
   world.die("memory-0");
   const StreamId second = world.join("memory-0", Role::kMemory, 2);
   EXPECT_FALSE(world.refusals.contains(second));
-  EXPECT_TRUE(world.controller.catalogue().replicas(id_of(7)).empty());  // Its first inventory says so.
+  EXPECT_TRUE(world.controller().catalogue().replicas(id_of(7)).empty());  // Its first inventory says so.
 }
 
 TEST(ControllerMembersTest, a_silent_member_is_lost_after_its_timeout_and_back_when_it_reports) {
@@ -100,7 +100,7 @@ TEST(ControllerReplicasTest, an_inventory_tells_the_catalogue_only_what_it_did_n
   report.held = {block(2), block(3)};
   world.feed(Reported{world.stream_of.at("memory-0"), report});
   EXPECT_EQ(world.stored.size(), events + 2);
-  EXPECT_EQ(world.controller.catalogue().held_by("memory-0").size(), 2u);
+  EXPECT_EQ(world.controller().catalogue().held_by("memory-0").size(), 2u);
 }
 
 TEST(ControllerReplicasTest, reports_that_come_while_the_store_is_busy_are_kept_and_their_order_decides) {
@@ -112,12 +112,12 @@ TEST(ControllerReplicasTest, reports_that_come_while_the_store_is_busy_are_kept_
   world.said("memory-0", {}, {2});
   world.said("memory-0", {3});
   ASSERT_EQ(world.held_appends.size(), 1u);
-  EXPECT_TRUE(world.controller.catalogue().held_by("memory-0").empty()) << "not applied before the store has it";
+  EXPECT_TRUE(world.controller().catalogue().held_by("memory-0").empty()) << "not applied before the store has it";
   world.hold_appends = false;
   world.feed(Appended{absl::OkStatus()});
-  EXPECT_FALSE(world.controller.catalogue().replicas(id_of(1)).empty());
-  EXPECT_TRUE(world.controller.catalogue().replicas(id_of(2)).empty());
-  EXPECT_FALSE(world.controller.catalogue().replicas(id_of(3)).empty());
+  EXPECT_FALSE(world.controller().catalogue().replicas(id_of(1)).empty());
+  EXPECT_TRUE(world.controller().catalogue().replicas(id_of(2)).empty());
+  EXPECT_FALSE(world.controller().catalogue().replicas(id_of(3)).empty());
 }
 
 TEST(ControllerReplicasTest, what_the_store_refused_is_asked_for_again) {
@@ -125,7 +125,7 @@ TEST(ControllerReplicasTest, what_the_store_refused_is_asked_for_again) {
   world.join("memory-0", Role::kMemory);
   world.store_status = absl::ResourceExhaustedError("disk full");
   world.said("memory-0", {1});
-  EXPECT_TRUE(world.controller.catalogue().held_by("memory-0").empty());
+  EXPECT_TRUE(world.controller().catalogue().held_by("memory-0").empty());
   world.store_status = absl::OkStatus();
   world.wait(ms(1500));
   ASSERT_NE(world.last_told<MemoryDirective>("memory-0"), nullptr);
@@ -143,7 +143,7 @@ TEST(ControllerDeployTest, a_deploy_becomes_visible_when_the_servers_hold_every_
   const CallId call = world.commit(plan->deploy, record_of(0, "bert", {1, 2}));
   world.said("memory-0", {1, 2});
   EXPECT_FALSE(world.commits.contains(call));
-  EXPECT_TRUE(world.controller.catalogue().revisions().empty());
+  EXPECT_TRUE(world.controller().catalogue().revisions().empty());
   world.said("memory-1", {1000});
   ASSERT_TRUE(world.commits.contains(call));
   ASSERT_TRUE(world.commits.at(call).ok()) << world.commits.at(call).status();
@@ -172,7 +172,7 @@ TEST(ControllerDeployTest, a_name_that_exists_is_refused_unless_it_is_an_update)
   EXPECT_EQ(again.status().code(), StatusCode::kAlreadyExists);
   EXPECT_THAT(std::string(again.status().message()), HasSubstr("--update"));
   EXPECT_TRUE(world.deploy(record_of(1, "bert", {2}), true).ok());
-  EXPECT_EQ(world.controller.catalogue().revisions().size(), 2u);
+  EXPECT_EQ(world.controller().catalogue().revisions().size(), 2u);
 }
 
 TEST(ControllerDeployTest, deploying_what_is_there_already_says_so) {
@@ -245,7 +245,7 @@ TEST(ControllerReplicasTest, a_server_that_reports_another_size_of_a_block_is_no
   MemberReport report = world.alive.at("memory-2");
   report.held = {{.id = id_of(1), .size_bytes = 512}};
   world.feed(Reported{world.stream_of.at("memory-2"), report});
-  EXPECT_EQ(world.controller.catalogue().replicas(id_of(1)).size(), 2u);
+  EXPECT_EQ(world.controller().catalogue().replicas(id_of(1)).size(), 2u);
 }
 
 TEST(ControllerDeployTest, a_store_that_fails_fails_the_commit_and_nothing_is_visible) {
@@ -254,7 +254,7 @@ TEST(ControllerDeployTest, a_store_that_fails_fails_the_commit_and_nothing_is_vi
   world.said("memory-0", {1, 1000});
   world.store_status = absl::ResourceExhaustedError("disk full");
   EXPECT_EQ(world.commits.at(world.commit(plan->deploy, record_of(0, "bert", {1}))).status().code(), StatusCode::kResourceExhausted);
-  EXPECT_TRUE(world.controller.catalogue().revisions().empty());
+  EXPECT_TRUE(world.controller().catalogue().revisions().empty());
 }
 
 TEST(ControllerDeployTest, a_store_that_cannot_take_replicas_ends_a_commit_at_once_and_what_is_known_goes_on_being_served) {
@@ -285,7 +285,7 @@ TEST(ControllerDeployTest, the_blocks_of_a_deploy_that_fell_silent_are_dropped_b
   ASSERT_TRUE(world.begin("other", {1, 2, 3}).ok());
   world.said("memory-0", {2, 3});
   const auto held = world.begin("third", {3});
-  EXPECT_EQ(world.last_told<MemoryDirective>("memory-0"), nullptr);
+  EXPECT_TRUE(world.last_told<MemoryDirective>("memory-0")->drop.empty());
   for (int i = 0; i < 5; ++i) {
     world.wait(ms(15'000));
     world.feed(RenewAsked{world.next_call++, held->deploy});
@@ -321,7 +321,7 @@ TEST(ControllerNamesTest, publish_moves_a_tag_and_rollback_restores_its_previous
   EXPECT_EQ(back->previous, b.digest);
   const auto forth = world.moves.at(world.call(PublishAsked{.model = "bert@" + b.digest.hex(), .tag = "stable"}));
   ASSERT_TRUE(forth.ok()) << forth.status();
-  EXPECT_EQ(*world.controller.catalogue().resolve("bert:stable"), b.digest);
+  EXPECT_EQ(*world.controller().catalogue().resolve("bert:stable"), b.digest);
   EXPECT_EQ(world.moves.at(world.call(RollbackAsked{.model = "brt"})).status().code(), StatusCode::kNotFound);
 }
 

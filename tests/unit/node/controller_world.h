@@ -8,6 +8,8 @@
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 
+#include <memory>
+
 #include "base/text.h"
 #include "base/units.h"
 
@@ -35,7 +37,15 @@ inline RevisionRecord record_of(uint32_t number, const std::string& name, std::v
 
 class World {
  public:
-  explicit World(ControllerOptions options = defaults()) : controller(options, Catalogue(), Instant{}) {}
+  explicit World(ControllerOptions options = defaults()) { restart(std::move(options), Catalogue()); }
+
+  // Another controller, of what a store holds; members must join again.
+  void restart(ControllerOptions options, Catalogue catalogue) {
+    options.events_stored = stored.size();
+    machine = std::make_unique<Controller>(std::move(options), std::move(catalogue), now);
+  }
+  Controller& controller() { return *machine; }
+  const Controller& controller() const { return *machine; }
 
   static ControllerOptions defaults() {
     return {.cluster = "test", .member_timeout = ms(2000), .deploy_lease = ms(60'000), .replicas = 2, .expected = {}, .first_version = 100};
@@ -45,7 +55,7 @@ class World {
     std::vector<ControllerEvent> events{std::move(event)};
     while (true) {
       std::vector<ControllerAction> actions;
-      controller.step(now, events, actions);
+      controller().step(now, events, actions);
       events.clear();
       for (const ControllerAction& action : actions) std::visit([&](const auto& a) { perform(a, events); }, action);
       if (events.empty()) return;
@@ -53,7 +63,7 @@ class World {
   }
   void step() {
     std::vector<ControllerAction> actions;
-    controller.step(now, {}, actions);
+    controller().step(now, {}, actions);
     std::vector<ControllerEvent> events;
     for (const ControllerAction& action : actions) std::visit([&](const auto& a) { perform(a, events); }, action);
     for (ControllerEvent& event : events) feed(std::move(event));
@@ -71,6 +81,7 @@ class World {
     MemberReport report{.name = name, .role = role, .incarnation = incarnation, .address = name + ":1"};
     if (role == Role::kMemory) report.memory = {.name = name, .control_address = name + ":1", .incarnation = incarnation, .capacity_bytes = 64 * kMiB};
     if (role == Role::kAgent) report.executors = {{.name = name + "/host:0", .device = "host:0", .address = name + ":2", .incarnation = 9, .credits = 4}};
+    if (role == Role::kMemory) report.lineage = lineage;
     const StreamId stream = next_stream++;
     alive[name] = report;
     stream_of[name] = stream;
@@ -135,8 +146,9 @@ class World {
     return nullptr;
   }
 
-  Controller controller;
+  std::unique_ptr<Controller> machine;
   Instant now;
+  uint64_t lineage = ControllerOptions().fresh_lineage;  // That memory servers remember when they join.
   StreamId next_stream = 1;
   std::vector<std::string> warnings;
   CallId next_call = 1;
@@ -154,6 +166,7 @@ class World {
   std::map<CallId, absl::StatusOr<Removal>> removals;
   std::map<CallId, absl::StatusOr<std::vector<ModelInfo>>> models;
   std::map<CallId, absl::StatusOr<ClusterStatus>> clusters;
+  std::map<CallId, absl::StatusOr<Unclaimed>> unclaimed;
   std::map<CallId, absl::Status> dones;
 
  private:
@@ -172,6 +185,7 @@ class World {
   void perform(const RemovalReply& a, Feed&) { EXPECT_TRUE(removals.emplace(a.call, a.result).second); }
   void perform(const ModelsReply& a, Feed&) { EXPECT_TRUE(models.emplace(a.call, a.result).second); }
   void perform(const ClusterReply& a, Feed&) { EXPECT_TRUE(clusters.emplace(a.call, a.result).second); }
+  void perform(const UnclaimedReply& a, Feed&) { EXPECT_TRUE(unclaimed.emplace(a.call, a.result).second); }
   void perform(const DoneReply& a, Feed&) { EXPECT_TRUE(dones.emplace(a.call, a.result).second); }
 };
 

@@ -16,6 +16,23 @@ using absl::StatusCode;
 using testing::HasSubstr;
 using World = MemoryWorld;
 
+TEST(MemoryServerTest, no_slab_is_opened_before_a_controller_said_which_catalogue_it_has) {
+  MemoryServerOptions options = World::defaults();
+  options.awaits_lineage = true;
+  World world(options);
+  EXPECT_EQ(world.open(4096).status().code(), StatusCode::kUnavailable);
+  world.feed(LineageTold{.lineage = 77, .sequence = 5});
+  EXPECT_TRUE(world.open(4096).ok());
+  EXPECT_TRUE(world.server.changed());
+  MemberReport report;
+  world.server.fill_report(false, report);
+  EXPECT_EQ(report.lineage, 77u);
+  EXPECT_EQ(report.lineage_sequence, 5u);
+  EXPECT_FALSE(world.server.changed());
+  world.feed(LineageTold{.lineage = 77, .sequence = 6});
+  EXPECT_FALSE(world.server.changed()) << "how far it has come is said with the beats";
+}
+
 TEST(MemoryServerTest, sealed_blocks_can_be_granted_and_missing_ones_are_listed) {
   World world;
   const auto sealed = world.write({1, 2}, 5000);

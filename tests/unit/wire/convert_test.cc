@@ -51,7 +51,7 @@ TEST(Convert, every_report_and_directive_survives_and_keeps_its_bytes) {
   check_round_trip<v1::MemberReport>("member_report", sample_member());
   check_round_trip<v1::Directive>("directive_assignment", Directive(sample_assignment()));
   check_round_trip<v1::Directive>("directive_view", Directive(sample_view()));
-  check_round_trip<v1::Directive>("directive_memory", Directive(MemoryDirective{.version = 3, .drop = {sample_digest(1)}, .send_inventory = true}));
+  check_round_trip<v1::Directive>("directive_memory", Directive(MemoryDirective{.version = 3, .drop = {sample_digest(1)}, .send_inventory = true, .lineage = 77, .lineage_sequence = 13}));
   check_round_trip<v1::Directive>("directive_heartbeat", Directive(Heartbeat{}));
   check_round_trip<v1::Directive>("directive_drain", Directive(DrainMember{}));
   check_round_trip<v1::Directive>("directive_suspects", Directive(Suspects{{"memory-0", "agent-1"}}));
@@ -65,7 +65,9 @@ TEST(Convert, every_deploy_and_listing_message_survives_and_keeps_its_bytes) {
   check_round_trip<v1::TagReply>("tag_reply", TagMove{.name = "bert", .tag = "v1", .revision = sample_digest(3), .previous = sample_digest(2)});
   check_round_trip<v1::RemoveReply>("remove_reply", Removal{.revisions = {sample_digest(3)}, .freed_bytes = 7});
   check_round_trip<v1::ModelInfo>("model_info", sample_model());
-  check_round_trip<v1::ClusterReply>("cluster_reply", ClusterStatus{.cluster = "local", .members = {sample_member()}, .lost = {sample_member()}, .events = 12});
+  check_round_trip<v1::ClusterReply>("cluster_reply", ClusterStatus{.cluster = "local", .members = {sample_member()}, .lost = {sample_member()}, .events = 12, .held_because = "restored"});
+  check_round_trip<v1::ReadEventsReply>("read_events_reply", EventPage{.cluster = "local", .first = 3, .last = 9, .events = {"one", "two"}});
+  check_round_trip<v1::FindUnclaimedReply>("find_unclaimed_reply", sample_unclaimed());
 }
 
 TEST(Convert, every_session_message_survives_and_keeps_its_bytes) {
@@ -183,6 +185,13 @@ TEST(Hostile, digests_and_durations_outside_their_bounds_are_refused) {
   expect_refused(bad_infer([](auto& p) { p.set_budget_us(-1); }), "budget");
   expect_refused(bad_infer([](auto& p) { p.set_budget_us(INT64_MAX); }), "budget");
   expect_refused(bad_infer([](auto& p) { p.set_model(std::string(600, 'm')); }), "model");
+}
+
+TEST(Hostile, an_operation_of_another_length_is_refused) {
+  v1::BeginDeployRequest proto;
+  to_proto(sample_deploy(), &proto);
+  proto.set_operation("short");
+  expect_refused(proto, "operation: 5 bytes, none or 16");
 }
 
 TEST(Hostile, enums_of_another_version_are_refused) {

@@ -39,7 +39,7 @@ inline Ticket sample_ticket() {
 inline RevisionRecord sample_record() {
   return {.digest = sample_digest(3), .name = "bert", .manifest_bytes = 4000, .manifest_blocks = {sample_block(1)},
           .blocks = {sample_block(2), sample_block(3)}, .file_blocks = {sample_block(4)}, .weight_bytes = 20480,
-          .created_us = 1'700'000'000'000'000, .device_filter = "host:0"};
+          .created_us = 1'700'000'000'000'000, .device_filter = "host:0", .label = sample_block(5)};
 }
 inline MemoryServerInfo sample_server(const std::string& name) {
   return {.name = name, .control_address = "127.0.0.1:7710", .fabric_provider = "tcp;ofi_rxm", .fabric_address = std::string("\x02\0\x1e\x1f", 4),
@@ -63,7 +63,7 @@ inline MemberReport sample_member() {
           .cpu_seconds = 0.25, .uptime_us = 14, .draining = true, .wall_clock_us = 1'700'000'000'000'000, .clock_ahead_us = -15,
           .notes = {"huge pages: not available"}, .memory = sample_server("memory-0"),
           .inventory = true, .held = {sample_block(2)}, .dropped = {sample_digest(8)}, .slabs_open = 1, .grants_live = 2,
-          .storage = {.disk = true, .arena_capacity_bytes = 40, .arena_used_bytes = 41, .read_back_bytes = 42, .scrubbed_bytes = 43, .corrupt_blocks = 44},
+          .storage = {.disk = true, .arena_capacity_bytes = 40, .arena_used_bytes = 41, .read_back_bytes = 42, .scrubbed_bytes = 43, .corrupt_blocks = 44}, .lineage = 77, .lineage_sequence = 13,
           .cache_capacity_bytes = 3, .cache_used_bytes = 4, .cache_pinned_bytes = 5, .fetched_bytes = 6, .integrity_failures = 7,
           .executors = {sample_executor()}, .outstanding = 8, .queued = 9, .routed = 10, .refused = 11, .retried = 12,
           .suspected = 13, .stalls = 14, .stall_longest = Duration::from_ms(15)};
@@ -80,10 +80,14 @@ inline ClusterView sample_view() {
           .allowed = {{sample_digest(3), {"agent-0/host:0"}}, {sample_digest(4), {}}}};
 }
 inline DeployRequest sample_deploy() {
-  return {.name = "bert", .tag = "v1", .update = true, .blocks = {sample_block(1), sample_block(2)}, .client = "me@host", .cache_bytes = 4096};
+  return {.name = "bert", .tag = "v1", .update = true, .blocks = {sample_block(1), sample_block(2)}, .client = "me@host", .operation = "0123456789abcdef", .cache_bytes = 4096};
 }
 inline DeployPlan sample_plan() {
-  return {.deploy = 3, .lease = Duration::from_seconds(60), .send = {{.block = 1, .servers = {"memory-0"}}}, .servers = {sample_server("memory-0")}};
+  return {.deploy = 3, .lease = Duration::from_seconds(60), .send = {{.block = 1, .servers = {"memory-0"}}}, .servers = {sample_server("memory-0")},
+          .done = DeployResult{.digest = sample_digest(3), .name = "bert", .tag = "v1"}};
+}
+inline Unclaimed sample_unclaimed() {
+  return {.labels = {sample_block(5)}, .blocks = 9, .bytes = 10, .absent = {"memory-1"}, .held_because = "restored"};
 }
 inline ModelInfo sample_model() {
   return {.name = "bert", .record = sample_record(), .tags = {"latest"}, .shared_bytes = 5, .replicas_min = 2,

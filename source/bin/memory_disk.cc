@@ -125,6 +125,11 @@ void MemoryDisk::remove(const node::RemoveBlocks& action) {
   if (const absl::Status status = store_->settle(); !status.ok()) LOG_WARNING("data_dir: {}", status.message());
 }
 
+void MemoryDisk::remember(const node::RememberLineage& action) {
+  const absl::Status status = store_->remember({.lineage = action.lineage, .sequence = action.sequence});
+  if (!status.ok()) LOG_WARNING("data_dir: which catalogue its blocks came under is not remembered across a restart: {}", status.message());
+}
+
 node::BlockLoaded MemoryDisk::load(const MemoryAreas& areas, const node::LoadBlock& action) const {
   const auto target = areas.blocks.subspan(action.target_offset_bytes, disk::payload_bytes(action.block.size_bytes));
   node::BlockLoaded done{.id = action.block.id, .status = store_->read(action.block, target)};

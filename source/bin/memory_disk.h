@@ -1,7 +1,7 @@
 // bin/memory_disk.h - a memory server's disk at work: its store, the threads that read it, and the copying, hashing and keeping of sealed
 // blocks. What is decided is decided in node/memory_server.h.
 //
-// seal(), store() and remove() are the writer's: one thread at a time, in the order in which they were decided. load() and scrub() any thread.
+// seal(), store(), remove() and remember() are the writer's: one thread at a time, in the order in which they were decided. load() and scrub() any thread.
 #pragma once
 
 #include <cstdint>
@@ -38,11 +38,13 @@ class MemoryDisk {
   static absl::StatusOr<std::unique_ptr<MemoryDisk>> open(const MemorySettings& settings, const std::string& cluster);
 
   const std::vector<BlockRef>& stored() const { return store_->found().blocks; }
+  const disk::StoreLineage& lineage() const { return store_->found().lineage; }
   const std::vector<std::string>& notes() const { return notes_; }
 
   node::SealVerified seal(const MemoryAreas& areas, const node::CopyAndHash& action);
   node::BlockStored store(const MemoryAreas& areas, const node::StoreBlock& action);
   void remove(const node::RemoveBlocks& action);
+  void remember(const node::RememberLineage& action);
   node::BlockLoaded load(const MemoryAreas& areas, const node::LoadBlock& action) const;
   node::BlockScrubbed scrub(const MemoryAreas& areas, const node::ScrubBlock& action) const;
 

@@ -76,7 +76,8 @@ class MemoryRole {
         .slabs_max = settings_.slabs_max, .grant_duration = settings_.grant_duration, .slab_duration = context_.settings.deploy_lease,
         .fabric_provider = fabric_->address().provider, .fabric_address = fabric_->address().bytes, .disk = disk_ != nullptr,
         .disk_capacity_bytes = settings_.data_capacity_bytes, .stored = disk_ != nullptr ? disk_->stored() : std::vector<BlockRef>{},
-        .scrub_interval = settings_.scrub_interval, .awaits_lineage = true});
+        .scrub_interval = settings_.scrub_interval, .lineage = disk_ != nullptr ? disk_->lineage().lineage : 0,
+        .lineage_sequence = disk_ != nullptr ? disk_->lineage().sequence : 0, .awaits_lineage = true});
     service_ = wire::make_memory_service(handlers());
     worker_ = std::make_unique<Worker>();
     CENOTE_ASSIGN_OR_RETURN(server_, wire::Server::start({.host = settings_.host, .port = settings_.port}, wire::server_credentials(identity), {service_.get()}));
@@ -196,6 +197,9 @@ class MemoryRole {
   }
   void perform(node::RemoveBlocks& action) {
     worker_->post([this, action = std::move(action)] { disk_->remove(action); });
+  }
+  void perform(node::RememberLineage& action) {
+    worker_->post([this, action] { disk_->remember(action); });
   }
   void perform(node::LoadBlock& action) {
     disk_->read_later([this, action] { answer(disk_->load(areas(), action)); });

@@ -1,7 +1,7 @@
 // disk/block_store.h - the blocks under one folder. What keep() and settle() said ok to is there after any crash, whole; what was refused
 // or interrupted leaves nothing.
 //
-// Threads: keep(), settle(), remove() and quarantine() belong to one thread at a time, the writer; read() and check() any thread, beside the
+// Threads: keep(), settle(), remove(), quarantine() and remember() belong to one thread at a time, the writer; read() and check() any thread, beside the
 // writer too. A block that is read while it is removed or kept anew is one of the two or kNotFound, never a mixture: files change names,
 // not bytes. `files` must outlive the store.
 //
@@ -29,6 +29,13 @@ struct StoreOwner {
   std::string server;
 };
 
+// Which catalogue the blocks came under, as the controller said it last (message/member.h). 0: never told, or not readable.
+struct StoreLineage {
+  uint64_t lineage = 0;
+  uint64_t sequence = 0;
+  bool operator==(const StoreLineage&) const = default;
+};
+
 class BlockStore {
  public:
   // What open() found.
@@ -37,6 +44,7 @@ class BlockStore {
     uint64_t interrupted = 0;          // Files of writes that were never finished: removed.
     uint64_t bad = 0;                  // Footers that do not agree: quarantined.
     uint64_t foreign = 0;              // Names that the store does not use: left alone.
+    StoreLineage lineage;
   };
 
   // Takes the folder, making it if its parent is there, and removes what a crash left half done. Errors, each with the remedy:
@@ -59,6 +67,9 @@ class BlockStore {
   // Moves the file aside for people to look at, removes it if kQuarantineMax lie there. Ok if it was not there.
   absl::Status quarantine(const Digest& id);
 
+  // Replaces what open() will find; after any crash it is the old one or this one.
+  absl::Status remember(const StoreLineage& lineage);
+
   // Reads the payload into `target` (payload_bytes(block.size_bytes), at a page's boundary) and checks it against the id. kDataLoss: the bytes
   // are wrong, too few, or the device failed; then `target` holds anything. kNotFound: no such file. Others: try again later.
   absl::Status read(const BlockRef& block, std::span<std::byte> target) const;
@@ -71,7 +82,8 @@ class BlockStore {
   BlockStore(Files& files, std::string folder) : files_(files), folder_(std::move(folder)), staging_(kFileBytesMax) {}
   absl::Status take(const StoreOwner& owner);
   absl::Status check_identity(const StoreOwner& owner);
-  absl::Status write_identity(const StoreOwner& owner);
+  absl::Status write_page(const std::string& name, const std::string& text);
+  StoreLineage read_lineage();
   absl::Status scan();
   absl::Status scan_folder(const std::string& name);
   absl::StatusOr<BlockRef> footer_of(const std::string& path, std::span<std::byte> page) const;

@@ -17,6 +17,10 @@ std::string identity_text(const StoreOwner& owner) {
   return str_cat("cenote blocks\nformat ", kFormat, "\ncluster ", owner.cluster, "\nserver ", owner.server, "\n");
 }
 
+std::string lineage_text(const StoreLineage& lineage) {
+  return str_cat("cenote lineage\nlineage ", lineage.lineage, "\nsequence ", lineage.sequence, "\n");
+}
+
 std::string value_of(const std::vector<std::string>& lines, std::string_view key) {
   for (const std::string& line : lines) {
     if (absl::StartsWith(line, str_cat(key, " "))) return line.substr(key.size() + 1);
@@ -63,10 +67,11 @@ absl::Status BlockStore::take(const StoreOwner& owner) {
         return absl::FailedPreconditionError(str_cat("it holds ", name, " but no identity, so it is no store; name an empty folder"));
       }
     }
-    CENOTE_RETURN_IF_ERROR(write_identity(owner));
+    CENOTE_RETURN_IF_ERROR(write_page("identity", identity_text(owner)));
   } else if (!known.ok()) {
     return known;
   }
+  found_.lineage = read_lineage();
   for (const char* name : {"/blocks", "/quarantine"}) CENOTE_RETURN_IF_ERROR(files_.make_folder(folder_ + name));
   for (int i = 0; i < 256; ++i) {
     constexpr std::string_view kDigits = "0123456789abcdef";
@@ -99,8 +104,25 @@ absl::Status BlockStore::check_identity(const StoreOwner& owner) {
   return absl::OkStatus();
 }
 
-absl::Status BlockStore::write_identity(const StoreOwner& owner) {
-  const std::string path = folder_ + "/identity", text = identity_text(owner);
+// What cannot be read counts as never told: then nothing is dropped that the catalogue does not know.
+StoreLineage BlockStore::read_lineage() {
+  const auto in = files_.open(folder_ + "/lineage");
+  if (!in.ok()) return {};
+  const PageBuffer page(kPageBytes);
+  const absl::StatusOr<uint64_t> got = (*in)->read(0, page.bytes());
+  if (!got.ok()) return {};
+  const std::vector<std::string> lines = absl::StrSplit(to_absl(std::string_view(reinterpret_cast<const char*>(page.bytes().data()), *got)), '\n');
+  StoreLineage lineage;
+  const bool whole = lines.front() == "cenote lineage" && absl::SimpleAtoi(value_of(lines, "lineage"), &lineage.lineage) &&
+                     absl::SimpleAtoi(value_of(lines, "sequence"), &lineage.sequence);
+  return whole ? lineage : StoreLineage{};
+}
+
+absl::Status BlockStore::remember(const StoreLineage& lineage) { return write_page("lineage", lineage_text(lineage)); }
+
+// Whole or not at all.
+absl::Status BlockStore::write_page(const std::string& name, const std::string& text) {
+  const std::string path = str_cat(folder_, "/", name);
   const PageBuffer page(kPageBytes);
   CENOTE_CHECK(text.size() < kPageBytes);
   std::fill(page.bytes().begin(), page.bytes().end(), std::byte{'\n'});

@@ -27,6 +27,8 @@ MemoryServer::MemoryServer(MemoryServerOptions options)
     stored_bytes_ += stored_bytes(block.size_bytes);
   }
   options_.stored.clear();
+  lineage_ = options_.lineage;
+  lineage_sequence_ = options_.lineage_sequence;
   // A pass begins somewhere else after each start: a server that restarts often still comes to every block.
   std::memcpy(scrub_cursor_.bytes.data(), &options_.incarnation, sizeof options_.incarnation);
 }
@@ -220,7 +222,8 @@ void MemoryServer::handle(Instant now, const BlocksDropped& drop, Actions& actio
   remove_files(std::move(files), false, actions);
 }
 
-void MemoryServer::handle(Instant, const LineageTold& told, Actions&) {
+void MemoryServer::handle(Instant, const LineageTold& told, Actions& actions) {
+  if (options_.disk && (lineage_ != told.lineage || lineage_sequence_ != told.sequence)) actions.emplace_back(RememberLineage{told.lineage, told.sequence});
   lineage_unsaid_ = lineage_unsaid_ || lineage_ != told.lineage;
   lineage_ = told.lineage;
   lineage_sequence_ = told.sequence;

@@ -55,6 +55,8 @@ struct MemoryServerOptions {
   uint64_t disk_capacity_bytes = 0;  // Of stored_bytes() of all blocks.
   std::vector<BlockRef> stored;      // On disk at start.
   Duration scrub_interval;           // In which every byte held is checked once. 0: never.
+  uint64_t lineage = 0;             // As its disk remembers it; 0: never told.
+  uint64_t lineage_sequence = 0;
   bool awaits_lineage = false;      // No slab is opened before a controller has said which catalogue it has: so no block is without one.
 };
 
@@ -102,10 +104,11 @@ struct CopyAndHash { uint64_t slab = 0; std::vector<CopyRange> ranges; bool stor
 struct LoadBlock { BlockRef block; uint64_t target_offset_bytes = 0; };  // Read and hash. Answer: BlockLoaded.
 struct RemoveBlocks { std::vector<Digest> ids; bool aside = false; };    // From disk; `aside`: they are bad, keep some to look at.
 struct StoreBlock { BlockRef block; uint64_t source_offset_bytes = 0; }; // Arena -> disk, hashed on the way. Answer: BlockStored.
+struct RememberLineage { uint64_t lineage = 0; uint64_t sequence = 0; }; // On disk, before what is sealed after it.
 // Hash the copy at the offset, and check the one on disk. Answer: BlockScrubbed; one at a time.
 struct ScrubBlock { BlockRef block; bool disk = false; std::optional<uint64_t> arena_offset_bytes; };
 using MemoryServerAction = std::variant<GrantReply, SlabReply, SealReply, AbandonReply, RegisterSlab, UnregisterSlab, CopyAndHash, LoadBlock, RemoveBlocks,
-                                        StoreBlock, ScrubBlock>;
+                                        StoreBlock, RememberLineage, ScrubBlock>;
 
 class MemoryServer {
  public:

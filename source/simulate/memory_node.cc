@@ -14,7 +14,7 @@ node::MemoryServerOptions options_of(const std::string& name, Incarnation incarn
                                      uint64_t read_key) {
   return {.name = name, .incarnation = incarnation, .block_area_bytes = parts.block_area_bytes, .slab_area_bytes = parts.slab_area_bytes,
           .read_key = read_key, .read_base = 0, .slab_bytes_max = shape.slab_bytes_max, .slabs_max = shape.slabs_max,
-          .grant_duration = shape.grant_duration, .slab_duration = shape.slab_duration, .fabric_provider = "simulated", .fabric_address = name};
+          .grant_duration = shape.grant_duration, .slab_duration = shape.slab_duration, .fabric_provider = "simulated", .fabric_address = name, .awaits_lineage = true};
 }
 
 }  // namespace
@@ -58,6 +58,7 @@ void MemoryNode::obey(Directive directive) {
   if (auto* memory = std::get_if<MemoryDirective>(&directive)) {
     if (!memory->drop.empty()) inputs_.emplace_back(node::BlocksDropped{std::move(memory->drop)});
     if (memory->send_inventory) inventory_due_ = true;
+    if (memory->lineage != 0) inputs_.emplace_back(node::LineageTold{memory->lineage, memory->lineage_sequence});
   } else if (std::holds_alternative<DrainMember>(directive)) {
     drain_asked_ = true;
   }
@@ -67,7 +68,7 @@ void MemoryNode::report() {
   MemberReport report{.name = name(), .role = Role::kMemory, .incarnation = incarnation(), .address = name()};
   const bool whole = inventory_due_;
   const bool changed = machine_.changed();
-  machine_.fill_report(whole, report);
+  machine_.fill_report(world().now(), whole, report);
   report.memory.name = name();
   report.memory.control_address = name();
   inventory_due_ = false;
@@ -135,6 +136,8 @@ void MemoryNode::perform(node::UnregisterSlab& action) {
     inputs_.emplace_back(node::SlabUnregistered{slab});
   });
 }
+
+void MemoryNode::no_disk(std::string_view what) { world().fail(str_cat(name(), " ", what, " and has no disk")); }
 
 void MemoryNode::perform(node::CopyAndHash& action) {
   uint64_t bytes = 0;

@@ -55,6 +55,13 @@ class MemoryNode final : public Process {
   void perform(node::RegisterSlab& action);
   void perform(node::UnregisterSlab& action);
   void perform(node::CopyAndHash& action);
+  // Simulated servers have no disk and are not scrubbed: their machine must not ask for either.
+  void perform(node::LoadBlock&) { no_disk("reads a block"); }
+  void perform(node::RemoveBlocks&) { no_disk("removes blocks"); }
+  void perform(node::StoreBlock&) { no_disk("stores a block"); }
+  void perform(node::RememberLineage&) { no_disk("remembers a lineage"); }
+  void perform(node::ScrubBlock&) { no_disk("scrubs a block"); }
+  void no_disk(std::string_view what);
   absl::Status copy_and_hash(const std::vector<node::CopyRange>& ranges);
   void check_target(uint64_t offset, uint64_t size_bytes) const;
   World& world_ref() const { return const_cast<MemoryNode*>(this)->world(); }

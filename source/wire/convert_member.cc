@@ -126,7 +126,7 @@ absl::StatusOr<MemberReport> from_proto(const v1::MemberReport& proto) {
                       .draining = proto.draining(), .wall_clock_us = std::clamp<int64_t>(proto.wall_clock_us(), 0, kWallClockMaxUs),
                       .clock_ahead_us = proto.clock_ahead_us(), .inventory = proto.inventory(), .slabs_open = proto.slabs_open(),
                       .grants_live = proto.grants_live(), .storage = from_proto(proto.storage()), .lineage = proto.lineage(),
-                      .lineage_sequence = proto.lineage_sequence(),                      .cache_capacity_bytes = proto.cache_capacity_bytes(),
+                      .lineage_sequence = proto.lineage_sequence(), .cache_capacity_bytes = proto.cache_capacity_bytes(),
                       .cache_used_bytes = proto.cache_used_bytes(), .cache_pinned_bytes = proto.cache_pinned_bytes(),
                       .fetched_bytes = proto.fetched_bytes(), .integrity_failures = proto.integrity_failures(),
                       .outstanding = proto.outstanding(), .queued = proto.queued(), .routed = proto.routed(),

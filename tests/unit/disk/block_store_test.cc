@@ -65,6 +65,17 @@ TEST(BlockStoreTest, a_file_cut_short_or_of_another_block_is_set_aside_at_start)
   EXPECT_EQ(files.list("/data/quarantine")->size(), 2u);
 }
 
+TEST(BlockStoreTest, which_catalogue_its_blocks_came_under_is_found_by_the_next_start) {
+  FakeFiles files;
+  {
+    auto store = open(files);
+    EXPECT_EQ(store->found().lineage, StoreLineage{});
+    ASSERT_TRUE(store->remember({.lineage = 77, .sequence = 5}).ok());
+    ASSERT_TRUE(store->remember({.lineage = 77, .sequence = 6}).ok());
+  }
+  EXPECT_EQ(open(files)->found().lineage, (StoreLineage{.lineage = 77, .sequence = 6}));
+}
+
 TEST(BlockStoreTest, quarantine_holds_a_few_files_and_then_lets_go) {
   FakeFiles files;
   const auto store = open(files);

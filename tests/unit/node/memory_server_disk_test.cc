@@ -22,6 +22,22 @@ MemoryServerOptions restarted(uint32_t first, uint32_t count, uint32_t size = kL
   return options;
 }
 
+TEST(MemoryServerDiskTest, which_catalogue_its_blocks_came_under_survives_a_restart) {
+  MemoryServerOptions options = World::with_disk();
+  options.awaits_lineage = true;
+  World world(options);
+  world.feed(LineageTold{.lineage = 77, .sequence = 5});
+  world.feed(LineageTold{.lineage = 77, .sequence = 5});
+  ASSERT_EQ(world.remembered.size(), 1u) << "what is known already is not written again";
+  options.lineage = world.remembered[0].lineage;
+  options.lineage_sequence = world.remembered[0].sequence;
+  World next(options);
+  MemberReport report;
+  next.server.fill_report(next.now, true, report);
+  EXPECT_EQ(report.lineage, 77u);
+  EXPECT_EQ(report.lineage_sequence, 5u);
+}
+
 TEST(MemoryServerDiskTest, a_seal_is_answered_only_when_its_blocks_are_on_disk) {
   World world(World::with_disk());
   world.hold_disk = true;

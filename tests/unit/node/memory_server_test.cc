@@ -25,7 +25,7 @@ TEST(MemoryServerTest, no_slab_is_opened_before_a_controller_said_which_catalogu
   EXPECT_TRUE(world.open(4096).ok());
   EXPECT_TRUE(world.server.changed());
   MemberReport report;
-  world.server.fill_report(false, report);
+  world.server.fill_report(world.now, false, report);
   EXPECT_EQ(report.lineage, 77u);
   EXPECT_EQ(report.lineage_sequence, 5u);
   EXPECT_FALSE(world.server.changed());

@@ -130,6 +130,7 @@ class MemoryWorld {
   std::vector<CopyAndHash> held_back;      // Copies not answered, if `hold_copies`.
   bool hold_copies = false;
   bool hold_disk = false;
+  std::vector<RememberLineage> remembered;
   std::deque<MemoryServerAction> writes;   // CopyAndHash, RemoveBlocks and StoreBlock, in order.
   std::vector<LoadBlock> loads;
   std::optional<ScrubBlock> held_scrub;
@@ -184,6 +185,7 @@ class MemoryWorld {
   }
   void perform(const RemoveBlocks& a, Events& events) { hold_disk ? writes.push_back(a) : write_now(a, events); }
   void perform(const StoreBlock& a, Events& events) { hold_disk ? writes.push_back(a) : write_now(a, events); }
+  void perform(const RememberLineage& a, Events&) { remembered.push_back(a); }
   void perform(const LoadBlock& a, Events& events) { hold_disk ? loads.push_back(a) : load_now(a, events); }
   void perform(const ScrubBlock& a, Events& events) {
     EXPECT_FALSE(held_scrub.has_value()) << "one at a time";

@@ -124,6 +124,18 @@ TEST(MemoryServerDiskTest, a_grant_waits_for_other_grants_to_end_when_they_cover
   EXPECT_EQ(world.grant({5}, Duration::from_ms(500))->blocks.size(), 1u);
 }
 
+TEST(MemoryServerDiskTest, who_waits_for_room_gets_it_when_the_first_grant_ends_not_only_at_his_deadline) {
+  World world(restarted(1, 5));
+  ASSERT_EQ(world.grant({1, 2, 3, 4}, Duration::from_ms(500))->blocks.size(), 4u);
+  world.wait(Duration::from_ms(500));
+  const CallId call = world.ask({5}, Duration::from_ms(900));
+  EXPECT_FALSE(world.grant_replies.contains(call));
+  EXPECT_LT(world.server.next_deadline(), world.now + Duration::from_ms(600));
+  world.wait(world.server.next_deadline() - world.now);
+  ASSERT_TRUE(world.grant_replies.contains(call));
+  EXPECT_EQ(world.grant_replies.at(call)->blocks.size(), 1u);
+}
+
 TEST(MemoryServerDiskTest, a_model_larger_than_the_arena_is_granted_piece_by_piece) {
   World world(restarted(0, 12));
   std::set<Digest> got;
@@ -140,6 +152,16 @@ TEST(MemoryServerDiskTest, a_model_larger_than_the_arena_is_granted_piece_by_pie
   }
   EXPECT_EQ(got.size(), 12u);
   EXPECT_LT(calls, 30) << "each call waits for news: no busy loop";
+}
+
+TEST(MemoryServerDiskTest, what_was_read_back_for_somebody_stays_until_he_had_time_to_ask_again) {
+  World world(restarted(1, 1));
+  ASSERT_TRUE(world.grant({9, 1}).ok());
+  for (uint32_t n = 2; n <= 6; ++n) ASSERT_TRUE(world.write({n}, kLarge).ok());
+  EXPECT_TRUE(world.in_arena(1));
+  world.wait(Duration::from_ms(1100));
+  for (uint32_t n = 7; n <= 10; ++n) ASSERT_TRUE(world.write({n}, kLarge).ok());
+  EXPECT_FALSE(world.in_arena(1)) << "but no longer";
 }
 
 TEST(MemoryServerDiskTest, those_who_came_first_get_room_first) {

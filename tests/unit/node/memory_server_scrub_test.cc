@@ -107,6 +107,21 @@ TEST(MemoryServerScrubTest, both_copies_rotten_is_a_lost_block_and_its_granted_b
   EXPECT_EQ(world.server.blocks().used_bytes(), 0u);
 }
 
+TEST(MemoryServerScrubTest, what_was_found_of_a_file_that_was_replaced_since_counts_for_nothing) {
+  World world(scrubbed(true));
+  ASSERT_TRUE(world.write({1}).ok());
+  world.hold_disk = true;
+  live(world, Duration::from_ms(1500));
+  ASSERT_TRUE(world.held_scrub.has_value());
+  world.hold_disk = false;
+  world.feed(BlocksDropped{{id_of(1)}});
+  ASSERT_TRUE(world.write({1}).ok());
+  world.held_scrub.reset();
+  world.feed(BlockScrubbed{.disk = absl::DataLossError("the old file"), .arena = absl::OkStatus()});
+  EXPECT_TRUE(world.on_disk(1) && world.files.contains(id_of(1)));
+  EXPECT_EQ(world.report(false).storage.corrupt_blocks, 0u);
+}
+
 TEST(MemoryServerScrubTest, a_block_dropped_while_it_is_looked_at_keeps_its_bytes_until_then) {
   World world(scrubbed(true));
   ASSERT_TRUE(world.write({1}, 2 * kMiB).ok());

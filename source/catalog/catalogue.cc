@@ -71,11 +71,7 @@ absl::Status Catalogue::apply_one(const RevisionSealed& event) {
                                                 " bytes, known with ", known->second.size_bytes));
     }
   }
-  for (const BlockRef& block : blocks) {
-    BlockState& state = blocks_[block.id];
-    state.size_bytes = block.size_bytes;
-    ++state.references;
-  }
+  for (const BlockRef& block : blocks) need(block);
   revisions_.emplace(record.digest, RevisionEntry{record, {{record.name, record.created_us}}, {}});
   return absl::OkStatus();
 }
@@ -149,10 +145,22 @@ absl::Status Catalogue::apply_one(const RevisionRemoved& event) {
   return absl::OkStatus();
 }
 
+void Catalogue::need(const BlockRef& block) {
+  BlockState& state = blocks_[block.id];
+  state.size_bytes = block.size_bytes;
+  ++state.references;
+  unreferenced_.erase(block.id);
+}
+
 void Catalogue::release(const BlockRef& block) {
   const auto state = blocks_.find(block.id);
   CENOTE_CHECK(state != blocks_.end() && state->second.references > 0);
-  if (--state->second.references == 0 && state->second.servers.empty()) blocks_.erase(state);
+  if (--state->second.references > 0) return;
+  if (state->second.servers.empty()) {
+    blocks_.erase(state);
+  } else {
+    unreferenced_.insert(block.id);
+  }
 }
 
 absl::Status Catalogue::apply_one(const ReplicasAdded& event) {
@@ -168,6 +176,7 @@ absl::Status Catalogue::apply_one(const ReplicasAdded& event) {
     BlockState& state = blocks_[block.id];
     state.size_bytes = block.size_bytes;
     state.servers.insert(event.server);
+    if (state.references == 0) unreferenced_.insert(block.id);
     held_[event.server].insert(block.id);
   }
   return absl::OkStatus();
@@ -182,7 +191,10 @@ absl::Status Catalogue::apply_one(const ReplicasLost& event) {
     if (held->second.erase(block) == 0) continue;
     const auto state = blocks_.find(block);
     state->second.servers.erase(event.server);
-    if (state->second.servers.empty() && state->second.references == 0) blocks_.erase(state);
+    if (state->second.servers.empty() && state->second.references == 0) {
+      unreferenced_.erase(block);
+      blocks_.erase(state);
+    }
   }
   if (held->second.empty()) held_.erase(held);
   return absl::OkStatus();
@@ -280,9 +292,7 @@ std::vector<BlockRef> Catalogue::held_by(std::string_view server) const {
 
 std::vector<BlockRef> Catalogue::unreferenced() const {
   std::vector<BlockRef> blocks;
-  for (const auto& [id, state] : blocks_) {
-    if (state.references == 0) blocks.push_back({id, state.size_bytes});
-  }
+  for (const Digest& id : unreferenced_) blocks.push_back({id, blocks_.at(id).size_bytes});
   return blocks;
 }
 

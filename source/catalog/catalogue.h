@@ -78,6 +78,9 @@ class Catalogue {
   // Why nothing may be dropped from memory servers; empty: what no revision needs may be.
   const std::string& held_because() const { return held_because_; }
 
+  // The part that these events depend on and change: they apply to it, or fail, as they would to the whole. Small where they are few.
+  Catalogue excerpt(std::span<const CatalogueEvent> events) const;
+
   // Events that make this catalogue from an empty one: a snapshot.
   std::vector<CatalogueEvent> as_events() const;
   // Over as_events(): equal for equal catalogues.
@@ -95,11 +98,17 @@ class Catalogue {
   absl::Status apply_one(const OperationDone& event);
   absl::Status apply_one(const LineageSet& event);
   absl::Status apply_one(const RevisionLabelled& event);
+  // One more, one fewer that needs the block.
+  void need(const BlockRef& block);
   void release(const BlockRef& block);
+  void copy_blocks(std::span<const BlockRef> blocks, Catalogue& part) const;
+  void copy_revision(const Digest& revision, Catalogue& part) const;
+  void copy_name(const std::string& name, Catalogue& part) const;
 
   std::map<Digest, RevisionEntry> revisions_;
   std::map<std::string, std::map<std::string, TagState>> tags_;
   std::map<Digest, BlockState> blocks_;
+  std::set<Digest> unreferenced_;                     // Of blocks_: no revision and no label needs them.
   std::map<std::string, std::set<Digest>> held_;  // Server -> blocks; the inverse of BlockState::servers.
   std::set<Digest> evicted_;
   std::deque<OperationDone> operations_;  // Oldest first.

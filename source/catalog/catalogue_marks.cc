@@ -52,9 +52,7 @@ absl::Status Catalogue::apply_one(const RevisionLabelled& event) {
                                               event.label.size_bytes, " bytes, known with ",
                                               known->second.size_bytes));
   }
-  BlockState& state = blocks_[event.label.id];
-  state.size_bytes = event.label.size_bytes;
-  ++state.references;
+  need(event.label);
   revision->second.labels.emplace(event.name, event.label);
   return absl::OkStatus();
 }

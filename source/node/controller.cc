@@ -65,7 +65,7 @@ void Controller::pump(Actions& actions) {
     changes_.pop_front();
     absl::StatusOr<Events> events = next.plan();
     if (events.ok() && !events->empty() && !next.checked) {
-      Catalogue trial = catalogue_;
+      Catalogue trial = catalogue_.excerpt(*events);
       for (const CatalogueEvent& event : *events) {
         if (const absl::Status applied = trial.apply(event); !applied.ok()) {
           events = applied;

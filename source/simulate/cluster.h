@@ -53,7 +53,7 @@ class Cluster {
 
   World& world_;
   bool bytes_lost_ = false;              // A memory server ended, or bytes in it went bad.
-  std::set<Digest> fetchable_;           // When peace came.
+  bool all_fetchable_ = false;           // Every revision, when peace came.
   Network network_;
   Truth truth_;
   node::ControllerOptions controller_options_;

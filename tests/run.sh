@@ -14,7 +14,7 @@ Installs what is missing (third_party/install.sh), builds, and runs all tests. E
 
   --setup-only   install only
   --long         fuzz each target for five minutes, and run the unit tests under the address and the thread sanitizer too
-  --only NAME    only these tests, with the builds they need: tidy, unit, python, integration, verbs, fuzz, asan, tsan
+  --only NAME    only these tests, with the builds they need: tidy, unit, python, integration, verbs, faults, fuzz, asan, tsan
                  (tsan implies --long)
   --help         this text
 
@@ -31,9 +31,9 @@ while [ $# -gt 0 ]; do
     --long) long=yes ;;
     --only)
       case ${2-} in
-        tidy | unit | python | integration | verbs | fuzz | asan) only+=("$2") ;;
+        tidy | unit | python | integration | verbs | faults | fuzz | asan) only+=("$2") ;;
         tsan) only+=(tsan) long=yes ;;
-        *) echo "run.sh: --only '${2-}': use tidy, unit, python, integration, verbs, fuzz, asan or tsan" >&2; exit 2 ;;
+        *) echo "run.sh: --only '${2-}': use tidy, unit, python, integration, verbs, faults, fuzz, asan or tsan" >&2; exit 2 ;;
       esac
       shift ;;
     --help | -h) usage; exit 0 ;;
@@ -63,6 +63,10 @@ run_ctest() {  # ID PRESET LABEL_OPTION LABELS
 }
 run_pytest() {  # ID BUILD FOLDER
   CENOTE_BUILD=$root/build/$2 "$python" -m pytest "$3" -ra --durations=5 --junitxml "$results/$1.xml"
+}
+
+run_faults() {  # ARGUMENTS of tests/faults
+  PYTHONPATH=$root/python CENOTE_BUILD=$root/build/dev "$python" -m tests.faults --junit "$results/faults.xml" "$@"
 }
 
 # Sanitizers write their reports to files: a daemon that died of one is restarted by its supervisor, and a test might not notice.
@@ -103,7 +107,7 @@ planned=()
 test_step() { planned+=("$1:$4"); plan "$@"; }
 
 if wants tidy; then test_step tidy 10 test "tidy: edges, vendors, bans" run_pytest tidy dev tests/tidy; fi
-if wants unit || wants python || wants integration || wants verbs || wants asan; then
+if wants unit || wants python || wants integration || wants verbs || wants faults || wants asan; then
   plan configure 8 must "configure (preset dev)" configure dev
   plan build 420 must "build (preset dev)" build dev
 fi
@@ -121,6 +125,11 @@ fi
 # In QEMU guests with soft RoCE: no RDMA device is needed, nor hardware virtualisation. Where no guest can be had it says why.
 if wants verbs; then
   test_step verbs 180 test "transport over verbs (QEMU guests)" run_pytest verbs dev tests/verbs
+fi
+if wants faults; then
+  # The short form meets each fault once per role; which state it meets goes round with the commits, so that five of them see all.
+  if [ -n "$long" ]; then test_step faults 1500 test "faults as a matrix" run_faults --long
+  else test_step faults 260 test "faults as a matrix (short form)" run_faults --rotation "$(($(git rev-list --count HEAD) % 5))"; fi
 fi
 if wants fuzz && [ -f tests/fuzz/CMakeLists.txt ]; then
   if command -v clang++ >/dev/null; then

@@ -66,6 +66,7 @@ class AgentNode final : public Process {
   void perform(node::agent::StartFetch& a, Inputs&);
   void perform(node::agent::PromoteFetch& a, Inputs&) { fetch_.promote(a.job); }
   void perform(node::agent::CancelFetch& a, Inputs&) { fetch_.cancel(a.job); }
+  void perform(node::agent::Noticed& a, Inputs&) { world().say(name(), "/", shape_.devices.at(a.device).name, a.silent ? " is silent" : " speaks again"); }
   void perform(node::agent::WantBlock& a, Inputs&) { fetch_.want(a.block, a.chunks); }
 
   const AgentShape shape_;

@@ -64,13 +64,15 @@ void ClientNode::open_router(size_t index) {
 void ClientNode::router_said(size_t index, InferDown message) {
   if (const auto* welcome = std::get_if<Welcome>(&message)) {
     routers_[index].backoff = Duration::from_ms(50);
-    inputs_.emplace_back(node::RouterUp{index, welcome->draining ? 0 : welcome->credits});
+    inputs_.emplace_back(node::RouterUp{index, welcome->draining ? 0 : welcome->credits, welcome->beat});
   } else if (const auto* credits = std::get_if<CreditsChanged>(&message)) {
     inputs_.emplace_back(node::RouterCredits{index, credits->draining ? 0 : credits->credits});
   } else if (auto* ticket = std::get_if<Ticket>(&message)) {
     inputs_.emplace_back(node::TicketCame{index, std::move(*ticket)});
   } else if (auto* reply = std::get_if<InferReply>(&message)) {
-    replied(std::move(*reply));
+    replied(std::move(*reply), index, "");
+  } else if (const auto* beat = std::get_if<PeerBeat>(&message)) {
+    inputs_.emplace_back(node::RouterBeat{index, beat->next});
   }
 }
 
@@ -88,15 +90,17 @@ void ClientNode::open_executor(const std::string& address) {
 
 void ClientNode::executor_said(const std::string& address, InferDown message) {
   if (const auto* welcome = std::get_if<Welcome>(&message)) {
-    inputs_.emplace_back(node::ExecutorUp{address, welcome->incarnation});
+    inputs_.emplace_back(node::ExecutorUp{address, welcome->incarnation, welcome->beat});
   } else if (auto* reply = std::get_if<InferReply>(&message)) {
-    replied(std::move(*reply));
+    replied(std::move(*reply), SIZE_MAX, address);
+  } else if (const auto* beat = std::get_if<PeerBeat>(&message)) {
+    inputs_.emplace_back(node::ExecutorBeat{address, beat->next});
   }
 }
 
-void ClientNode::replied(InferReply reply) {
+void ClientNode::replied(InferReply reply, size_t router, const std::string& executor) {
   const auto pending = pending_.find(reply.id);
-  inputs_.emplace_back(node::ReplyCame{reply.id, reply.status});
+  inputs_.emplace_back(node::ReplyCame{reply.id, reply.status, router, executor});
   if (pending == pending_.end()) return;
   uint64_t bytes = 0;
   for (const Tensor& output : reply.outputs) bytes += output.bytes.size();

@@ -38,7 +38,7 @@ class ClientNode final : public Process {
   void open_executor(const std::string& address);
   void router_said(size_t index, InferDown message);
   void executor_said(const std::string& address, InferDown message);
-  void replied(InferReply reply);
+  void replied(InferReply reply, size_t router, const std::string& executor);
 
   void perform(node::SendToRouter& action);
   void perform(node::OpenExecutor& action) { open_executor(action.address); }

@@ -129,7 +129,7 @@ void Cluster::check_memories() const {
     if (server.unanswered() != 0) world_.fail(str_cat(name, " owes ", server.unanswered(), " answers"));
     node::MemoryServer copy = server.machine();
     MemberReport report;
-    copy.fill_report(true, report);
+    copy.fill_report(world_.now(), true, report);
     if (report.slabs_open != 0) world_.fail(str_cat(name, " keeps ", report.slabs_open, " slabs"));
     std::vector<BlockRef> known = truth_.disk.durable.held_by(name);
     std::sort(known.begin(), known.end());

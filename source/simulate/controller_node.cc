@@ -52,6 +52,8 @@ ControllerNode::ControllerNode(Network& network, PlaceId place, Incarnation inca
   truth_.check_catalogue(*catalogue, "at its start");
   node::ControllerOptions own = options;
   own.first_version = 1'000'000 + static_cast<uint64_t>(world().now().ns / 1'000);
+  own.events_stored = truth_.disk.store->last();
+  own.fresh_lineage = world().draw_incarnation();
   machine_ = std::make_unique<node::Controller>(std::move(own), *std::move(catalogue), world().now());
 }
 

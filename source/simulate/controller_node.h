@@ -42,6 +42,7 @@ class ControllerNode final : public Process {
   void perform(node::RemovalReply& reply);
   void perform(node::ModelsReply& reply) { models_.finish(world(), reply.call, std::move(reply.result)); }
   void perform(node::ClusterReply& reply) { clusters_.finish(world(), reply.call, std::move(reply.result)); }
+  void perform(node::UnclaimedReply&) { world().fail(str_cat(name(), " answers what nobody asked: what is unclaimed")); }
   void perform(node::DoneReply& reply) { dones_.finish(world(), reply.call, reply.result); }
 
   Truth& truth_;

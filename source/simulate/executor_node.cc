@@ -28,15 +28,20 @@ void ExecutorNode::start() {
     cache_->readers[place()] = [this] { network().deliver(place(), incarnation(), [] {}); };
     report();
     next_report_ = world().now() + kHeartbeat;
+    next_beat_ = world().now();
   });
 }
 
-Instant ExecutorNode::due() const { return std::min({next_report_, machine_.next_deadline(), drain_end_}); }
+Instant ExecutorNode::due() const { return std::min({next_report_, next_beat_, machine_.next_deadline(), drain_end_}); }
 
 // The loop of bin/role_executor.cc.
 void ExecutorNode::run(Instant now) {
   if (attach_ == nullptr) return;
   if (agent_gone_) return network().exit(*this, "the agent is gone");
+  if (now >= next_beat_) {
+    attach_->up(AttachBeat{beat_interval(kSilenceMax)});
+    next_beat_ = now + beat_interval(kSilenceMax);
+  }
   if (drain_asked_ && drain_end_ == Instant::infinite_future()) {
     drain_end_ = now + kDrainTimeout;
     inputs_.emplace_back(node::executor::DrainBegan{});
@@ -103,7 +108,7 @@ void ExecutorNode::perform(node::executor::SendFreed& action) { send(action.sess
 void ExecutorNode::perform(node::executor::Announce& action) {
   if (!sessions_.contains(action.session)) return;
   if (welcomed_.insert(action.session).second) {
-    send(action.session, Welcome{incarnation(), action.credits, action.draining});
+    send(action.session, Welcome{incarnation(), action.credits, action.draining, beat_interval(kSilenceMax)});
   } else {
     send(action.session, CreditsChanged{action.credits, action.draining});
   }

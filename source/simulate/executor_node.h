@@ -56,6 +56,7 @@ class ExecutorNode final : public Process {
   void take_from_agent(const EvictRevision& evict) { inputs_.emplace_back(node::executor::EvictAsked{evict.revision}); }
   void take_from_agent(const DrainExecutor&) { drain_asked_ = true; }
   void take_from_agent(const FetchDone& done);
+  void take_from_agent(const AttachBeat& beat) { inputs_.emplace_back(node::executor::AgentBeat{beat.next}); }
   void acquire(const Digest& revision, bool urgent);
   void prepare(const Digest& revision, const Acquired& acquired);
   void prepared(const Digest& revision, const Acquired& acquired);
@@ -70,6 +71,9 @@ class ExecutorNode final : public Process {
   void perform(node::executor::SendReply& action);
   void perform(node::executor::SendFreed& action);
   void perform(node::executor::Announce& action);
+  void perform(const node::executor::SendBeat& action) { send(action.session, PeerBeat{action.next}, 64); }
+  void perform(const node::executor::SendStuck& action) { send(action.session, RequestStuck{action.id}, 64); }
+  void perform(const node::executor::Noticed& action) { world().say(name(), action.silent ? ": its agent is silent" : ": its agent speaks again"); }
   void perform(const node::executor::OpenRevision& action);
   void perform(const node::executor::CloseRevision& action);
   void perform(node::executor::RunModel& action);
@@ -99,6 +103,7 @@ class ExecutorNode final : public Process {
   bool agent_gone_ = false;
   bool drain_asked_ = false;
   Instant next_report_;
+  Instant next_beat_ = Instant::infinite_future();
   Instant drain_end_ = Instant::infinite_future();
 };
 

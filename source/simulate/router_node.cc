@@ -132,7 +132,7 @@ void RouterNode::perform(node::router::SendReply& action) {
 void RouterNode::perform(node::router::Announce& action) {
   if (!sessions_.contains(action.session)) return;
   if (welcomed_.insert(action.session).second) {
-    send(action.session, Welcome{incarnation(), action.credits, action.draining});
+    send(action.session, Welcome{incarnation(), action.credits, action.draining, beat_interval(kSilenceMax)});
   } else {
     send(action.session, CreditsChanged{action.credits, action.draining});
   }
@@ -195,7 +195,7 @@ void RouterNode::from_executor(LinkId link, InferDown down) {
   if (peer == links_.end()) return;
   if (const auto* welcome = std::get_if<Welcome>(&down)) {
     peer->second.credits = welcome->credits;
-    inputs_.emplace_back(node::router::LinkUp{link, welcome->incarnation, welcome->credits, welcome->draining});
+    inputs_.emplace_back(node::router::LinkUp{link, welcome->incarnation, welcome->credits, welcome->draining, welcome->beat});
   } else if (const auto* credits = std::get_if<CreditsChanged>(&down)) {
     peer->second.credits = credits->credits;
     inputs_.emplace_back(node::router::LinkCredits{link, credits->credits, credits->draining});
@@ -206,6 +206,10 @@ void RouterNode::from_executor(LinkId link, InferDown down) {
   } else if (const auto* freed = std::get_if<SlotReleased>(&down)) {
     peer->second.outstanding.erase(freed->id);
     inputs_.emplace_back(node::router::SlotFreed{link, freed->id, freed->status});
+  } else if (const auto* beat = std::get_if<PeerBeat>(&down)) {
+    inputs_.emplace_back(node::router::LinkBeat{link, beat->next});
+  } else if (const auto* stuck = std::get_if<RequestStuck>(&down)) {
+    inputs_.emplace_back(node::router::LinkStuck{link, stuck->id});
   }
 }
 

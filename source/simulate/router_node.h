@@ -54,6 +54,8 @@ class RouterNode final : public Process {
   void perform(node::router::SendReply& action);
   void perform(node::router::SendTicket& action) { send(action.session, std::move(action.ticket)); }
   void perform(node::router::Announce& action);
+  void perform(node::router::SendBeat& action) { send(action.session, PeerBeat{action.next}, 64); }
+  void perform(node::router::Noticed& action) { world().say(name(), ": ", action.executor, action.silent ? " is silent" : " speaks again"); }
   void send(SessionId session, InferDown down, uint64_t bytes = 256);
 
   const node::RouterOptions options_;

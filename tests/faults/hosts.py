@@ -47,6 +47,8 @@ host = "{host}"
 port = 7710
 fabric_port = 7711
 capacity = "192 MiB"
+data_dir = "{state}/blocks"
+data_capacity = "192 MiB"
 grant_duration = "2s"
 slab_size_max = "16 MiB"
 slabs_max = 4
@@ -90,7 +92,7 @@ class Hosts:
         text = [_SETTINGS.replace("{controller-host}", addresses["controller-host"])]
         for name, host in HOST_OF.items():
             if name != "controller":
-                text.append(_KINDS[name.partition("-")[0]].format(name=name, host=addresses[host]))
+                text.append(_KINDS[name.partition("-")[0]].format(name=name, host=addresses[host], state=directory / host))
         self._settings.write_text("".join(text))
         certificates.ensure(directory / "certificates", "faults", addresses.values())
         for host in self.network.hosts.values():

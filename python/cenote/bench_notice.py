@@ -65,7 +65,8 @@ _TICK_S = 0.005
 _STOPPED_S = 2.0
 _WHOLE_S = 60.0
 _DEADLINE_S = 30.0
-_HELD_UP = 3.0  # Times the median: a request that took longer was held up.
+_AFTER_S = 0.5  # Requests begun so long after the signal may have been held up by it,
+_HELD_UP_S = 0.05  # if they took this much longer than the median.
 _LINE = re.compile(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}) (\w+) +\S+: (.*)$")
 _SUSPICION = re.compile(r"\bis silent\b")
 
@@ -195,7 +196,7 @@ def _fault(own: PrivateCluster, load: Load, stalls: Stalls, role: str, kind: str
     _wait_whole(own.cluster)
     logs = own.directory / "logs"
     first = _noticed(logs, victim, pid, int(at * 1e3) / 1e3)
-    held_up = [end for begin, end in list(load.answered) if end > at and begin < at + _STOPPED_S and end - begin > _HELD_UP * median]
+    held_up = [end for begin, end in list(load.answered) if end > at and begin < at + _AFTER_S and end - begin > median + _HELD_UP_S]
     others = [text for _, _, _, text in _lines(logs, quiet_from) if _SUSPICION.search(text) and victim not in text]
     return {
         "role": role,

@@ -18,6 +18,7 @@
 //   agent -> memory server    reads: a probe over an endpoint of its own; grants: the call's age     another replica is read
 //   controller -> member      Join, always                           agents ask that server last, status says so; lost after member_timeout
 //   member -> controller      Join, its answer to each beat          said; what it told last is gone by
+// What beats always does so twice a silence, not three times: an idle daemon pays for it, and suspicion there costs an order of preference.
 // Tools' calls have deadlines, and so have writes to the pool; they wait for one certain peer, so suspicion would not help.
 //
 //   step(now, events):  suspicion.awake(now);              // First: before any event is handled.

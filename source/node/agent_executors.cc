@@ -75,7 +75,7 @@ void Agent::watch_beats() {
   if (!attached) {
     beat_at_ = Instant::infinite_future();
   } else if (beat_at_ == Instant::infinite_future() || now_ >= beat_at_) {
-    beat_at_ = now_ + options_.beat;
+    beat_at_ = now_ + Duration{options_.beat.ns * 3 / 2};  // Twice a silence: an idle daemon's cost, and a false suspicion costs little here.
     for (const Executor& executor : executors_) {
       if (executor.stream != 0) tell(executor.stream, AttachBeat{options_.beat});
     }

@@ -13,6 +13,7 @@ Controller::Controller(ControllerOptions options, Catalogue catalogue, Instant n
       catalogue_(std::move(catalogue)),
       next_deploy_(options_.first_version),
       now_(now),
+      lineage_at_(now),
       sequence_(options_.events_stored),
       version_(options_.first_version),
       settle_at_(now + options_.member_timeout),
@@ -45,7 +46,8 @@ Instant Controller::next_deadline() const {
   for (const BeginAsked& begin : waiting_begins_) next = std::min(next, begin.deadline);
   for (const CommitAsked& commit : waiting_commits_) next = std::min(next, commit.deadline);
   if (!settled_) next = std::min(next, settle_at_);
-  if (garbage_dirty_) next = std::min(next, garbage_from_);
+  if (garbage_dirty_ && settled_ && catalogue_.held_because().empty()) next = std::min(next, garbage_from_);
+  if (catalogue_.lineage() == 0 && !lineage_asked_) next = std::min(next, lineage_at_);
   return next;
 }
 

@@ -261,8 +261,9 @@ class Controller {
   std::map<Digest, Instant> evict_until_;         // Rides on assignments until then.
 
   Instant now_;                                   // Of this step.
-  uint64_t sequence_;                             // Of the last event that the store acknowledged.
   bool lineage_asked_ = false;
+  Instant lineage_at_;                            // When a catalogue without lineage gets one, if it is not being stored.
+  uint64_t sequence_;                             // Of the last event that the store acknowledged.
   uint64_t version_;
   bool told_dirty_ = true;                        // Assignments and views may have changed.
   bool garbage_dirty_ = true;

@@ -10,16 +10,20 @@
 
 namespace cenote::node {
 
-// The first event of a catalogue. Retried with each step that finds it missing.
+// The first event of a catalogue. A store that refuses it is asked again.
 void Controller::begin_lineage(Actions& actions) {
-  if (catalogue_.lineage() != 0 || lineage_asked_) return;
+  if (catalogue_.lineage() != 0 || lineage_asked_ || now_ < lineage_at_) return;
   lineage_asked_ = true;
   change({.plan =
               [this]() -> absl::StatusOr<Events> {
                 if (catalogue_.lineage() != 0) return Events();
                 return Events{LineageSet{options_.fresh_lineage, ""}};
               },
-          .done = [this](const absl::Status& status, Actions&) { lineage_asked_ = status.ok(); },
+          .done =
+              [this](const absl::Status& status, Actions&) {
+                lineage_asked_ = status.ok();
+                lineage_at_ = now_ + kInventoryRetry;
+              },
           .checked = true},
          actions);
 }

@@ -19,7 +19,7 @@ ArenaParts part_arena(uint64_t capacity_bytes, uint64_t slab_bytes_max, uint32_t
 }
 
 MemoryServer::MemoryServer(MemoryServerOptions options)
-    : options_(std::move(options)), blocks_(options_.block_area_bytes), slab_extents_(options_.slab_area_bytes, kBlockAlignBytes) {
+    : options_(std::move(options)), blocks_(options_.block_area_bytes), slab_extents_(options_.slab_area_bytes, kBlockAlignBytes), lineage_(options_.lineage) {
   CENOTE_CHECK(options_.incarnation != 0 && options_.slabs_max > 0 && options_.grant_duration.ns > 0 && options_.slab_duration.ns > 0);
   CENOTE_CHECK(options_.disk || options_.stored.empty());
   for (const BlockRef& block : options_.stored) {
@@ -27,7 +27,6 @@ MemoryServer::MemoryServer(MemoryServerOptions options)
     stored_bytes_ += stored_bytes(block.size_bytes);
   }
   options_.stored.clear();
-  lineage_ = options_.lineage;
   lineage_sequence_ = options_.lineage_sequence;
   // A pass begins somewhere else after each start: a server that restarts often still comes to every block.
   std::memcpy(scrub_cursor_.bytes.data(), &options_.incarnation, sizeof options_.incarnation);

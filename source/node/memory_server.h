@@ -227,7 +227,7 @@ class MemoryServer {
   Slabs slabs_;
   uint64_t next_slab_ = 1;
   std::deque<Instant> grants_;      // When each live grant ends; in order, since all last equally long.
-  uint64_t lineage_ = 0;
+  uint64_t lineage_;
   uint64_t lineage_sequence_ = 0;
   bool lineage_unsaid_ = false;
   bool draining_ = false;

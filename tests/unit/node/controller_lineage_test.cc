@@ -28,12 +28,25 @@ TEST(ControllerLineageTest, an_empty_catalogue_drops_nothing_that_came_under_ano
   world.join("memory-0", Role::kMemory, 1, {1, 2, 3});
   world.wait(ms(120'000));
   EXPECT_FALSE(told_to_drop(world, "memory-0"));
+  EXPECT_GT(world.controller().next_deadline(), world.now) << "it waits without spinning";
   EXPECT_THAT(world.controller().catalogue().held_because(), HasSubstr("memory-0 holds blocks that came under another catalogue"));
   ASSERT_FALSE(world.warnings.empty());
   EXPECT_THAT(world.warnings.front(), HasSubstr("cenote rebuild"));
   ASSERT_TRUE(world.dones.at(world.call(HoldDropsAsked{.hold = false})).ok());
   world.wait(ms(1'000));
   EXPECT_TRUE(told_to_drop(world, "memory-0"));
+}
+
+TEST(ControllerLineageTest, a_catalogue_begins_by_itself_and_tries_again_after_a_full_disk) {
+  World world;
+  world.store_status = absl::ResourceExhaustedError("disk full");
+  EXPECT_LE(world.controller().next_deadline(), world.now);
+  world.step();
+  EXPECT_EQ(world.controller().catalogue().lineage(), 0u);
+  EXPECT_GT(world.controller().next_deadline(), world.now);
+  world.store_status = absl::OkStatus();
+  world.wait(ms(1'500));
+  EXPECT_NE(world.controller().catalogue().lineage(), 0u);
 }
 
 TEST(ControllerLineageTest, a_server_that_forgot_which_catalogue_its_blocks_came_under_is_not_trusted) {

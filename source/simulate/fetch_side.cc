@@ -89,7 +89,7 @@ bool FetchSide::poll(Instant now) {
       continue;
     }
     flying_.erase(flying);
-    servers_.succeeded(read.server);
+    servers_.succeeded(read.server, now);
     if (const uint32_t to_check = queue_.arrived(read, now); to_check != 0) check(read, to_check);
   }
   return count != 0;

@@ -1,5 +1,6 @@
 // Who is a member, and which blocks memory servers say they hold.
 #include <algorithm>
+#include <memory>
 #include <utility>
 
 #include "base/nearest.h"
@@ -87,12 +88,18 @@ void Controller::note_blocks(Instant, Member& member, const MemberReport& report
   if (member.delta.queued) return;
   member.delta.queued = true;
   const std::string server = report.name;
-  change({.plan = [this, server] { return absl::StatusOr<Events>(plan_replicas(server)); },
+  // Whose report it is that is planned: another incarnation may have joined while this change waited for its turn.
+  const auto planned = std::make_shared<Incarnation>(0);
+  change({.plan =
+              [this, server, planned] {
+                if (const auto found = members_.find(server); found != members_.end()) *planned = found->second.report.incarnation;
+                return absl::StatusOr<Events>(plan_replicas(server));
+              },
           .done =
-              [this, server, incarnation = report.incarnation](const absl::Status& status, Actions&) {
+              [this, server, planned](const absl::Status& status, Actions&) {
                 replicas_unwritable_ = status;
                 const auto found = members_.find(server);
-                if (found == members_.end() || found->second.report.incarnation != incarnation) return;
+                if (found == members_.end() || found->second.report.incarnation != *planned) return;
                 if (status.ok()) {
                   found->second.lineage_known = found->second.lineage_judged;
                   // A drop is over when the catalogue knows: a deploy that waits for it must not count the replica.

@@ -103,5 +103,27 @@ TEST(ControllerLimitsTest, deploys_that_wait_for_drops_are_bounded) {
   EXPECT_EQ(world.begin("more", {1}).status().code(), StatusCode::kResourceExhausted);
 }
 
+// Two incarnations joined while the store was busy, and then it refused: what the living one holds is asked for again.
+TEST(ControllerLimitsTest, what_a_newer_incarnation_holds_is_asked_for_again_when_the_store_refuses_it) {
+  World world;
+  world.join("memory-0", Role::kMemory, 1, {1});
+  world.join("memory-1", Role::kMemory);
+  world.hold_appends = true;
+  world.said("memory-1", {9});
+  for (const Incarnation incarnation : {2, 3}) {
+    world.die("memory-0");
+    world.join("memory-0", Role::kMemory, incarnation);
+  }
+  world.hold_appends = false;
+  world.store_status = absl::ResourceExhaustedError("disk full");
+  world.feed(Appended{absl::OkStatus()});
+  EXPECT_EQ(world.controller.catalogue().replicas(id_of(1)).size(), 1u);  // It could not be written down.
+  world.store_status = absl::OkStatus();
+  world.wait(ms(1500));
+  const auto* directive = world.last_told<MemoryDirective>("memory-0");
+  ASSERT_NE(directive, nullptr);
+  EXPECT_TRUE(directive->send_inventory);
+}
+
 }  // namespace
 }  // namespace cenote::node

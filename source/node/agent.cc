@@ -67,6 +67,15 @@ void Agent::on(AssignmentCame& event) {
     }
   }
   for (size_t device = 0; device < executors_.size(); ++device) tell_prefetch(device);
+  // What is to be had ready again does not leave: holders that hear so keep it, and who asks for it would wait for them for ever.
+  for (const auto& [device, wanted] : prefetch_) {
+    for (const Digest& digest : wanted) {
+      const auto found = revisions_.find(digest);
+      if (found == revisions_.end() || !found->second.evicting || found->second.holders.empty()) continue;
+      found->second.evicting = false;
+      advance(found->second);
+    }
+  }
   // What was acquired a moment too early.
   for (auto unknown = unknown_.begin(); unknown != unknown_.end();) {
     const auto found = revisions_.find(unknown->first);

@@ -258,6 +258,20 @@ TEST(Agent, a_failed_fetch_is_tried_again_with_back_off_and_given_up) {
   EXPECT_TRUE(w.take<Acquired>(7).at(0).status.ok());
 }
 
+TEST(Agent, a_revision_assigned_again_while_it_is_evicted_is_given_to_who_asks_though_its_holder_keeps_it) {
+  World w;
+  w.assign({model(1, 0, 3)});
+  w.attach(7, 0);
+  w.attach(8, 1);
+  w.acquire(7, 1, 1);
+  w.settle();
+  w.assign({model(1, 0, 3)}, {digest_of(1)});  // Evicted; its holder is busy.
+  w.acquire(8, 1, 1);
+  EXPECT_TRUE(w.take<Acquired>(8).empty());
+  w.assign({model(1, 0, 3)});                   // Published anew.
+  ASSERT_EQ(w.take<Acquired>(8).size(), 1u);
+}
+
 TEST(Agent, a_revision_on_its_way_out_is_not_fetched_for_who_asks_for_it_since) {
   World w;
   w.assign({model(1, 0, 3), model(2, 10, 3)});

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cenote import lifecycle, native, state
+from cenote import audit, lifecycle, native, state
 from cenote.errors import Error, refused
 
 if TYPE_CHECKING:
@@ -174,9 +174,10 @@ def restore(file: Path, cluster: str | None = None) -> Restored:
         for left in directory.glob(new.name + "*"):
             left.unlink()
         native.load().restore_backup(data, str(new), secrets.randbits(64) or 1)
-        kept = _set_aside(path)
-        new.replace(path)
-        _sync_directory(directory)
+        with audit.local(directory, "restore", {"file": str(file), "revisions": info["revisions"]}):
+            kept = _set_aside(path)
+            new.replace(path)
+            _sync_directory(directory)
     return Restored(directory, info["cluster"], info["revisions"], info["created_us"], kept)
 
 

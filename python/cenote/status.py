@@ -66,6 +66,18 @@ def _rows(status: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
+def _tenant_rows(status: dict[str, Any]) -> list[list[str]]:
+    from cenote.show import escape, format_bytes
+
+    return [
+        [
+            escape(t["name"]), format_bytes(t["used_bytes"]), format_bytes(t["pool_bytes_max"]) if t["pool_bytes_max"] else "any",
+            str(t["models"]), str(t["models_max"] or "any"),
+        ]
+        for t in status["tenants"]
+    ]  # fmt: skip
+
+
 def show(cluster: str | None, certificates: str | None, *, as_json: bool) -> None:
     from cenote.cluster import Cluster
     from cenote.show import console, escape, print_json, table
@@ -84,3 +96,5 @@ def show(cluster: str | None, certificates: str | None, *, as_json: bool) -> Non
     if found["held_because"]:
         console().print(f"[yellow]memory servers keep what no model needs: {escape(found['held_because'])}; see `cenote rebuild --help`[/]")
     table(["name", "role", "pid", "up", "RSS", "CPU %", "state"], _rows(found), right=["pid", "up", "RSS", "CPU %"])
+    if found["tenants"]:
+        table(["tenant", "in the pool", "of", "models", "of"], _tenant_rows(found), right=["in the pool", "of", "models"])

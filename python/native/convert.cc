@@ -97,15 +97,20 @@ py::dict to_dict(const MemberReport& member) {
   return dict;
 }
 
+py::dict to_dict(const TenantStatus& tenant) {
+  return py::dict("name"_a = tenant.name, "used_bytes"_a = tenant.used_bytes, "pool_bytes_max"_a = tenant.pool_bytes_max,
+                  "models"_a = tenant.models, "models_max"_a = tenant.models_max);
+}
+
 py::dict to_dict(const ClusterStatus& status) {
   return py::dict("cluster"_a = status.cluster, "members"_a = each(status.members), "lost"_a = each(status.lost),
-                  "events"_a = status.events, "held_because"_a = status.held_because);
+                  "events"_a = status.events, "held_because"_a = status.held_because, "tenants"_a = each(status.tenants));
 }
 
 py::dict to_dict(const ModelInfo& model) {
   return py::dict("name"_a = model.name, "tags"_a = model.tags, "record"_a = to_dict(model.record),
                   "shared_bytes"_a = model.shared_bytes, "replicas_min"_a = model.replicas_min, "ready"_a = each(model.ready),
-                  "devices"_a = model.devices);
+                  "devices"_a = model.devices, "tenant"_a = model.tenant);
 }
 
 py::dict to_dict(const DeployResult& result) {

@@ -13,6 +13,7 @@ pybind11::dict to_dict(const ExecutorReport& executor);
 pybind11::dict to_dict(const MemoryServerInfo& server);
 pybind11::dict to_dict(const RevisionRecord& record);
 pybind11::dict to_dict(const MemberReport& member);
+pybind11::dict to_dict(const TenantStatus& tenant);
 pybind11::dict to_dict(const ClusterStatus& status);
 pybind11::dict to_dict(const ModelInfo& model);
 pybind11::dict to_dict(const DeployResult& result);

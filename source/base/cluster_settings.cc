@@ -85,6 +85,10 @@ AgentSettings agent_of(const Table& table) {
   return agent;
 }
 
+TenantSettings tenant_of(const Table& table) {
+  return {.name = table.text("name"), .pool_bytes_max = table.bytes("pool_bytes_max"), .models_max = table.count("models_max")};
+}
+
 GroupSetting group_of(const std::string& text) {
   if (text == "layer") return {GroupSetting::Kind::kLayer, 0};
   if (text == "model") return {GroupSetting::Kind::kModel, 0};
@@ -159,6 +163,8 @@ ClusterSettings resolve_cluster_settings(const SettingsInput& input, std::vector
     cluster.memory.push_back(memory_of({settings, str_cat("memory[", i, "].")}));
   for (size_t i = 0; i < settings.count("agent"); ++i)
     cluster.agents.push_back(agent_of({settings, str_cat("agent[", i, "].")}));
+  for (size_t i = 0; i < settings.count("tenant"); ++i) cluster.tenants.push_back(tenant_of({settings, str_cat("tenant[", i, "].")}));
+  cluster.audit = {.file_bytes_max = settings.bytes("audit.file_size_max"), .required = settings.boolean("audit.required")};
   const std::string& provider = settings.text("fabric.provider");
   cluster.fabric_provider = provider == "auto" ? "" : provider;
   cluster.group = group_of(settings.text("load.group"));

@@ -79,6 +79,17 @@ struct GroupSetting {
   uint64_t bytes = 0;  // With kBytes.
 };
 
+struct TenantSettings {
+  std::string name;
+  uint64_t pool_bytes_max = 0;  // 0: no limit; as the next.
+  uint64_t models_max = 0;
+};
+
+struct AuditSettings {
+  uint64_t file_bytes_max = 0;
+  bool required = true;
+};
+
 struct ClusterSettings {
   std::string file;  // Where it was read from.
   std::string name;
@@ -87,6 +98,8 @@ struct ClusterSettings {
   std::vector<RouterSettings> routers;
   std::vector<MemorySettings> memory;
   std::vector<AgentSettings> agents;
+  std::vector<TenantSettings> tenants;
+  AuditSettings audit;
   std::string fabric_provider;  // "": first available, as fabric::TransportOptions has it.
   GroupSetting group;
   std::string placement_policy;  // "per-app", "horizontal", "vertical", "hybrid"

@@ -129,6 +129,12 @@ struct Check {
     }
     for (size_t i = 0; i < cluster.memory.size(); ++i) memory(i);
     for (size_t i = 0; i < cluster.agents.size(); ++i) agent(i);
+    std::map<std::string, std::string> tenants;
+    for (size_t i = 0; i < cluster.tenants.size(); ++i) {
+      const std::string path = str_cat("tenant[", i, "].name");
+      const auto [first, fresh] = tenants.emplace(cluster.tenants[i].name, path);
+      if (!fresh) problem(path, str_cat("\"", cluster.tenants[i].name, "\" is also ", first->second, ": one section a tenant"));
+    }
     if (!cluster.memory.empty() && cluster.replicas > cluster.memory.size()) {
       problem("placement.replicas", str_cat(cluster.replicas, " copies on ", cluster.memory.size(),
                                             " memory servers: lower it or add [[memory]]"));

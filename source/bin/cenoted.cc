@@ -139,5 +139,6 @@ int main_of(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);  // A file at its limit is a write that fails, not an end.
   return cenote::main_of(argc, argv);
 }

@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/status.h"
+#include "bin/audited.h"
 #include "bin/calls.h"
 #include "bin/mailbox.h"
 #include "bin/process_usage.h"
@@ -40,6 +41,7 @@ absl::StatusOr<node::ControllerOptions> options_of(const ClusterSettings& settin
     options.failure_domains[memory.name] = memory.failure_domain;
     options.expected.insert(memory.name);
   }
+  for (const TenantSettings& tenant : settings.tenants) options.tenants[tenant.name] = {tenant.pool_bytes_max, tenant.models_max};
   for (const AgentSettings& agent : settings.agents) {
     options.expected.insert(agent.name);
     for (const DeviceSettings& device : agent.devices) {
@@ -86,6 +88,9 @@ class ControllerRole {
     LOG_INFO("catalogue: {} events, {} revisions", store_->last(), catalogue.revisions().size());
     if (!catalogue.held_because().empty()) LOG_WARNING("memory servers keep what no revision needs: {}; see `cenote rebuild --help`", catalogue.held_because());
     options.events_stored = store_->last();
+    const AuditSettings& audit = context_.settings.audit;
+    CENOTE_ASSIGN_OR_RETURN(auto log, AuditLog::open(context_.state_directory + "/audit/controller.jsonl", audit.file_bytes_max));
+    audit_ = std::make_unique<Audited>(std::move(log), audit.required);
     machine_ = std::make_unique<node::Controller>(std::move(options), std::move(catalogue), monotonic_now());
     worker_ = std::make_unique<Worker>();
     service_ = wire::make_controller_service(handlers());
@@ -99,6 +104,13 @@ class ControllerRole {
   void ask(Calls<Result>& calls, typename Calls<Result>::Done done, Ask event) {
     const uint64_t call = event.call = calls.add(next_call_, std::move(done));
     if (const absl::Status status = mailbox_.post(std::move(event)); !status.ok()) calls.finish(call, Result(status));
+  }
+
+  // A change: as ask(), between its two lines of the audit log.
+  template <typename Result, typename Ask>
+  void audited(AuditEntry entry, Calls<Result>& calls, Ask event, typename Calls<Result>::Done done) {
+    audit_->change<Result>(
+        std::move(entry), [this, &calls, event = std::move(event)](std::function<void(Result)> ended) { ask(calls, std::move(ended), event); }, std::move(done));
   }
 
   wire::ControllerHandlers handlers() {
@@ -123,32 +135,48 @@ class ControllerRole {
       }
       mailbox_.post_answer(StreamEnded{number});
     };
-    h.begin = [this](DeployRequest request, Duration budget, auto done) {
-      ask(begins_, std::move(done), BeginAsked{.request = std::move(request), .deadline = monotonic_now() + budget});
+    h.begin = [this](Caller caller, DeployRequest request, Duration budget, auto done) {
+      ask(begins_, std::move(done), BeginAsked{.request = std::move(request), .deadline = monotonic_now() + budget, .caller = std::move(caller)});
     };
-    h.renew = [this](uint64_t deploy, auto done) { ask(dones_, std::move(done), RenewAsked{.deploy = deploy}); };
-    h.commit = [this](uint64_t deploy, RevisionRecord record, std::string operation, Duration budget, auto done) {
+    h.renew = [this](Caller caller, uint64_t deploy, auto done) { ask(dones_, std::move(done), RenewAsked{.deploy = deploy, .caller = std::move(caller)}); };
+    h.commit = [this](Caller caller, uint64_t deploy, RevisionRecord record, std::string operation, Duration budget, auto done) {
       if (record.created_us == 0) record.created_us = wall_clock_us();
-      ask(commits_, std::move(done), CommitAsked{.deploy = deploy, .record = std::move(record), .deadline = monotonic_now() + budget, .operation = std::move(operation)});
+      AuditEntry entry{.action = "deploy", .what = {{"model", record.name}, {"digest", record.digest.hex()}, {"deploy", str_cat(deploy)}}, .who = caller};
+      audited(std::move(entry), commits_, CommitAsked{.deploy = deploy, .record = std::move(record), .deadline = monotonic_now() + budget, .operation = std::move(operation), .caller = std::move(caller)}, std::move(done));
     };
-    h.abort = [this](uint64_t deploy, auto done) { ask(dones_, std::move(done), AbortAsked{.deploy = deploy}); };
-    h.publish = [this](std::string model, std::string tag, std::string operation, auto done) {
-      ask(moves_, std::move(done), PublishAsked{.model = std::move(model), .tag = std::move(tag), .operation = std::move(operation)});
+    h.abort = [this](Caller caller, uint64_t deploy, auto done) { ask(dones_, std::move(done), AbortAsked{.deploy = deploy, .caller = std::move(caller)}); };
+    h.publish = [this](Caller caller, std::string model, std::string tag, std::string operation, auto done) {
+      AuditEntry entry{.action = "publish", .what = {{"model", model}, {"tag", tag}}, .who = caller};
+      audited(std::move(entry), moves_, PublishAsked{.model = std::move(model), .tag = std::move(tag), .operation = std::move(operation), .caller = std::move(caller)}, std::move(done));
     };
-    h.rollback = [this](std::string model, std::string operation, auto done) {
-      ask(moves_, std::move(done), RollbackAsked{.model = std::move(model), .operation = std::move(operation)});
+    h.rollback = [this](Caller caller, std::string model, std::string operation, auto done) {
+      AuditEntry entry{.action = "rollback", .what = {{"model", model}}, .who = caller};
+      audited(std::move(entry), moves_, RollbackAsked{.model = std::move(model), .operation = std::move(operation), .caller = std::move(caller)}, std::move(done));
     };
-    h.remove = [this](std::string model, std::string operation, auto done) {
-      ask(removals_, std::move(done), RemoveAsked{.model = std::move(model), .operation = std::move(operation)});
+    h.remove = [this](Caller caller, std::string model, std::string operation, auto done) {
+      AuditEntry entry{.action = "remove", .what = {{"model", model}}, .who = caller};
+      audited(std::move(entry), removals_, RemoveAsked{.model = std::move(model), .operation = std::move(operation), .caller = std::move(caller)}, std::move(done));
     };
-    h.evict = [this](std::string model, auto done) { ask(dones_, std::move(done), EvictAsked{.model = std::move(model)}); };
+    h.evict = [this](Caller caller, std::string model, auto done) {
+      AuditEntry entry{.action = "evict", .what = {{"model", model}}, .who = caller};
+      audited(std::move(entry), dones_, EvictAsked{.model = std::move(model)}, std::move(done));
+    };
+    h.drain = [this](Caller caller, std::string member, auto done) {
+      AuditEntry entry{.action = "drain", .what = {{"member", member}}, .who = caller};
+      audited(std::move(entry), dones_, MemberDrainAsked{.member = std::move(member)}, std::move(done));
+    };
     h.models = [this](std::string model, bool blocks, auto done) { ask(models_, std::move(done), ModelsAsked{.model = std::move(model), .blocks = blocks}); };
     h.cluster = [this](auto done) { ask(clusters_, std::move(done), ClusterAsked{}); };
     h.read_events = [this](uint64_t from, auto done) { read_events(from, std::move(done)); };
     h.find_unclaimed = [this](auto done) { ask(unclaimed_, std::move(done), UnclaimedAsked{}); };
-    h.adopt = [this](RevisionRecord record, auto done) { ask(commits_, std::move(done), AdoptAsked{.record = std::move(record)}); };
-    h.hold_drops = [this](bool hold, auto done) { ask(dones_, std::move(done), HoldDropsAsked{.hold = hold}); };
-    h.drain = [this](std::string member, auto done) { ask(dones_, std::move(done), MemberDrainAsked{.member = std::move(member)}); };
+    h.adopt = [this](Caller caller, RevisionRecord record, auto done) {
+      AuditEntry entry{.action = "adopt", .what = {{"model", record.name}, {"digest", record.digest.hex()}}, .who = std::move(caller)};
+      audited(std::move(entry), commits_, AdoptAsked{.record = std::move(record)}, std::move(done));
+    };
+    h.hold_drops = [this](Caller caller, bool hold, auto done) {
+      AuditEntry entry{.action = "hold drops", .what = {{"hold", hold ? "true" : "false"}}, .who = std::move(caller)};
+      audited(std::move(entry), dones_, HoldDropsAsked{.hold = hold}, std::move(done));
+    };
     return h;
   }
 
@@ -221,6 +249,7 @@ class ControllerRole {
     unclaimed_.fail_all(ending);
     pages_.fail_all(ending);
     dones_.fail_all(ending);
+    if (audit_ != nullptr) audit_->stop();  // What was begun has its end written and is answered.
     std::map<uint64_t, std::shared_ptr<wire::MemberStream>> streams;
     {
       const std::lock_guard lock(streams_mutex_);
@@ -238,6 +267,7 @@ class ControllerRole {
   std::unique_ptr<node::Controller> machine_;
   std::unique_ptr<Worker> worker_;
   std::atomic<uint32_t> pages_waiting_{0};
+  std::unique_ptr<Audited> audit_;
   std::atomic<uint64_t> next_call_{1};
   Calls<absl::StatusOr<DeployPlan>> begins_;
   Calls<absl::StatusOr<DeployResult>> commits_;

@@ -137,11 +137,13 @@ absl::Status Catalogue::apply_one(const RevisionRemoved& event) {
   }
   if (!entry.names.empty()) {
     name_record(entry);
+    if (owners_.contains(event.name) && !has_name(event.name)) owners_.erase(event.name);
     return absl::OkStatus();
   }
   for (const BlockRef& block : distinct_blocks(entry.record)) release(block);
   evicted_.erase(event.revision);
   revisions_.erase(revision);
+  if (owners_.contains(event.name) && !has_name(event.name)) owners_.erase(event.name);
   return absl::OkStatus();
 }
 
@@ -318,6 +320,7 @@ std::vector<CatalogueEvent> Catalogue::as_events() const {
     }
     for (const auto& [name, label] : entry.labels) events.emplace_back(RevisionLabelled{name, digest, label});
   }
+  for (const auto& [name, tenant] : owners_) events.emplace_back(NameOwned{name, tenant});
   for (const Digest& revision : evicted_) events.emplace_back(PrefetchSet{revision, false});
   for (const auto& [name, tags] : tags_) {
     for (const auto& [tag, state] : tags) {

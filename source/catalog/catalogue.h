@@ -74,6 +74,17 @@ class Catalogue {
   const std::set<Digest>& evicted() const { return evicted_; }
   // Null: no such id, or forgotten.
   const OperationDone* operation(std::string_view id) const;
+  // Whose a name is; kDefaultTenant: nobody claimed it, or there is none.
+  const std::string& owner_of(std::string_view name) const;
+  // What of the pool is a tenant's: blocks that revisions of its names need, each once however many of them share it and
+  // however often it is replicated. A block that two tenants need counts for both.
+  struct TenantUse {
+    std::map<Digest, uint32_t> blocks;  // With their sizes.
+    std::set<std::string> names;
+  };
+  TenantUse tenant_use(std::string_view tenant) const;  // Costs a walk over all revisions.
+  const std::map<std::string, std::string, std::less<>>& owners() const { return owners_; }  // Of names that are not the default tenant's.
+
   uint64_t lineage() const { return lineage_; }  // 0: it has none yet.
   // Why nothing may be dropped from memory servers; empty: what no revision needs may be.
   const std::string& held_because() const { return held_because_; }
@@ -98,6 +109,8 @@ class Catalogue {
   absl::Status apply_one(const OperationDone& event);
   absl::Status apply_one(const LineageSet& event);
   absl::Status apply_one(const RevisionLabelled& event);
+  absl::Status apply_one(const NameOwned& event);
+  bool has_name(std::string_view name) const;
   // One more, one fewer that needs the block.
   void need(const BlockRef& block);
   void release(const BlockRef& block);
@@ -113,6 +126,7 @@ class Catalogue {
   std::set<Digest> evicted_;
   std::deque<OperationDone> operations_;  // Oldest first.
   size_t operation_digests_ = 0;
+  std::map<std::string, std::string, std::less<>> owners_;
   uint64_t lineage_ = 0;
   std::string held_because_;
   uint64_t applied_ = 0;

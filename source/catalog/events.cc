@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "catalog/manifest.h"
 #include "catalog/names.h"
+#include "message/caller.h"
 
 namespace cenote {
 namespace {
@@ -83,6 +84,10 @@ void write(ByteWriter& out, const RevisionLabelled& event) {
   out.text(event.name);
   write(out, event.revision);
   write(out, event.label);
+}
+void write(ByteWriter& out, const NameOwned& event) {
+  out.text(event.name);
+  out.text(event.tenant);
 }
 
 // Readers leave a failed ByteReader behind for whatever does not fit.
@@ -165,6 +170,11 @@ void read(ByteReader& in, RevisionLabelled& event) {
   event.name = in.text(kModelNameBytesMax);
   read(in, event.revision);
   read(in, event.label);
+}
+
+void read(ByteReader& in, NameOwned& event) {
+  event.name = in.text(kModelNameBytesMax);
+  event.tenant = in.text(kTenantBytesMax);
 }
 
 template <size_t... I>

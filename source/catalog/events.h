@@ -110,8 +110,16 @@ struct RevisionLabelled {
   bool operator==(const RevisionLabelled&) const = default;
 };
 
-using CatalogueEvent = std::variant<RevisionSealed, TagMoved, TagRemoved, RevisionRemoved, ReplicasAdded,
-                                    ReplicasLost, PrefetchSet, OperationDone, LineageSet, RevisionLabelled>;
+// The name, which has a revision, belongs to the tenant; names that no event gave away are the default tenant's. Ends with the
+// name's last revision.
+struct NameOwned {
+  std::string name;
+  std::string tenant;
+  bool operator==(const NameOwned&) const = default;
+};
+
+using CatalogueEvent = std::variant<RevisionSealed, TagMoved, TagRemoved, RevisionRemoved, ReplicasAdded, ReplicasLost,
+                                    PrefetchSet, OperationDone, LineageSet, RevisionLabelled, NameOwned>;
 
 std::string encode_event(const CatalogueEvent& event);
 // kInvalidArgument: truncated, trailing bytes, bad names, sizes out of bounds. kFailedPrecondition: a newer

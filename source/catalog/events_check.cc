@@ -7,6 +7,7 @@
 #include "catalog/events.h"
 #include "catalog/manifest.h"
 #include "catalog/names.h"
+#include "message/caller.h"
 
 namespace cenote {
 namespace {
@@ -126,6 +127,13 @@ absl::Status check_one(const RevisionLabelled& event) {
   return check_model_name(event.name);
 }
 
+absl::Status check_one(const NameOwned& event) {
+  CENOTE_RETURN_IF_ERROR(check_model_name(event.name));
+  if (event.tenant.empty() || event.tenant.size() > kTenantBytesMax || !plain_utf8(event.tenant))
+    return bad(str_cat("a tenant's name of ", event.tenant.size(), " bytes, plain text of 1 to ", kTenantBytesMax));
+  return absl::OkStatus();
+}
+
 struct Describe {
   std::string operator()(const RevisionSealed& e) const {
     return str_cat("seal ", e.record.name, "@", e.record.digest.short_hex(), ", ", e.record.blocks.size(),
@@ -158,6 +166,7 @@ struct Describe {
   std::string operator()(const RevisionLabelled& e) const {
     return str_cat("label ", e.name, "@", e.revision.short_hex());
   }
+  std::string operator()(const NameOwned& e) const { return str_cat(e.name, " belongs to tenant ", e.tenant); }
 };
 
 }  // namespace

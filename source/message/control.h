@@ -82,6 +82,15 @@ struct ModelInfo {
   uint32_t replicas_min = 0;
   std::vector<RevisionState> ready;    // One per device, in the order of `devices`.
   std::vector<std::string> devices;
+  std::string tenant;                  // Whose the name is.
+};
+// What of the pool a tenant has: blocks that its models and deploys under way need, each once whatever shares or replicates it.
+struct TenantStatus {
+  std::string name;
+  uint64_t used_bytes = 0;
+  uint64_t pool_bytes_max = 0;         // 0: no limit; as the next.
+  uint64_t models = 0;                 // Names.
+  uint64_t models_max = 0;
 };
 struct ClusterStatus {
   std::string cluster;
@@ -89,6 +98,7 @@ struct ClusterStatus {
   std::vector<MemberReport> lost;      // Seen before, silent now; last report.
   uint64_t events = 0;                 // Applied to the catalogue.
   std::string held_because;            // Why memory servers keep what no revision needs. Empty: they do not.
+  std::vector<TenantStatus> tenants;   // Of the settings and of the catalogue, by name; empty where nobody named one.
 };
 
 // What memory servers hold and the catalogue does not need: what a lost catalogue's revisions are found in.

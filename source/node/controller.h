@@ -16,6 +16,9 @@
 // - After a start, agents and routers hear nothing until every expected member has joined or member_timeout has passed: they go on with
 //   what the last controller said instead of being told of an empty cluster.
 //
+// - A name belongs to the tenant of the deployer who deployed it first; only deployers of that tenant, and operators, change it. What a
+//   tenant's models and its deploys under way need counts against its limits, when a deploy begins and again when it is committed.
+//
 // Each call is answered by exactly one reply action.
 #pragma once
 
@@ -34,6 +37,7 @@
 #include "base/clock.h"
 #include "base/suspicion.h"
 #include "catalog/catalogue.h"
+#include "message/caller.h"
 #include "message/control.h"
 #include "policy/assign.h"
 #include "policy/place.h"
@@ -53,6 +57,9 @@ struct ControllerOptions {
   std::set<std::string> expected;                                  // Names of members that a start waits for.
   uint64_t events_stored = 0;                                      // Sequence of the store's last event.
   uint64_t fresh_lineage = 1;                                      // Random; taken when the catalogue has none, or is an older one put back.
+  // What tenants may take of the pool; a limit of 0 is none. Empty: nobody named a tenant, and deployers of any may deploy.
+  struct TenantLimits { uint64_t pool_bytes_max = 0; uint64_t models_max = 0; };
+  std::map<std::string, TenantLimits> tenants;
   uint64_t first_version = 1;                                      // Of assignments and views: rises from one start to the next.
 };
 
@@ -64,13 +71,13 @@ struct Reported { StreamId stream = 0; MemberReport report; };  // The first of 
 struct StreamEnded { StreamId stream = 0; };
 struct MemberBeat { StreamId stream = 0; Duration next; };      // It lives, and says so again within `next`.
 struct Appended { absl::Status status; };                       // Answers AppendEvents.
-struct BeginAsked { CallId call = 0; DeployRequest request; Instant deadline; };
-struct RenewAsked { CallId call = 0; uint64_t deploy = 0; };
-struct CommitAsked { CallId call = 0; uint64_t deploy = 0; RevisionRecord record; Instant deadline; std::string operation; };
-struct AbortAsked { CallId call = 0; uint64_t deploy = 0; };
-struct PublishAsked { CallId call = 0; std::string model; std::string tag; std::string operation; };
-struct RollbackAsked { CallId call = 0; std::string model; std::string operation; };
-struct RemoveAsked { CallId call = 0; std::string model; std::string operation; };
+struct BeginAsked { CallId call = 0; DeployRequest request; Instant deadline; Caller caller = {}; };
+struct RenewAsked { CallId call = 0; uint64_t deploy = 0; Caller caller = {}; };
+struct CommitAsked { CallId call = 0; uint64_t deploy = 0; RevisionRecord record; Instant deadline; std::string operation; Caller caller = {}; };
+struct AbortAsked { CallId call = 0; uint64_t deploy = 0; Caller caller = {}; };
+struct PublishAsked { CallId call = 0; std::string model; std::string tag; std::string operation; Caller caller = {}; };
+struct RollbackAsked { CallId call = 0; std::string model; std::string operation; Caller caller = {}; };
+struct RemoveAsked { CallId call = 0; std::string model; std::string operation; Caller caller = {}; };
 struct EvictAsked { CallId call = 0; std::string model; };
 struct ModelsAsked { CallId call = 0; std::string model; bool blocks = false; };
 struct ClusterAsked { CallId call = 0; MemberReport self; };
@@ -154,6 +161,7 @@ class Controller {
     DeployRequest request;
     std::set<Digest> blocks;
     std::vector<std::pair<BlockRef, std::string>> planned;  // Block and server it is to be written to.
+    std::string tenant;                // Whose limits it counts against, and who may go on with it.
     Instant expires;
     bool committing = false;           // Its end is under way: it does not expire.
   };
@@ -195,14 +203,23 @@ class Controller {
   void handle(Instant now, const RenewAsked& e, Actions& actions);
   void handle(Instant now, const CommitAsked& e, Actions& actions);
   void handle(Instant now, const AbortAsked& e, Actions& actions);
-  absl::Status check_begin(const DeployRequest& request) const;
+  absl::Status check_begin(const DeployRequest& request, const Caller& caller) const;
   absl::Status check_caches(const DeployRequest& request) const;
   bool may_serve(const std::string& agent, const std::string& model) const;
   bool being_dropped(const DeployRequest& request) const;
-  absl::StatusOr<DeployPlan> begin(Instant now, const DeployRequest& request);
+  absl::StatusOr<DeployPlan> begin(Instant now, const DeployRequest& request, const Caller& caller);
   absl::Status check_commit(const Deploy& deploy, const RevisionRecord& record) const;
   void check_waiting(Instant now, Actions& actions);
   void commit(CommitAsked ask, Actions& actions);
+
+  // controller_tenants.cc
+  std::string tenant_of(const Caller& caller, std::string_view name) const;
+  absl::Status check_owner(const Caller& caller, std::string_view name, const char* action) const;
+  absl::Status check_deploy_owner(const Caller& caller, uint64_t number, const Deploy& deploy) const;
+  absl::Status check_limits(const std::string& tenant, const std::string& name, std::span<const BlockRef> blocks, uint64_t except) const;
+  void add_owner(const std::string& tenant, const std::string& name, Events& events) const;
+  Catalogue::TenantUse use_of(const std::string& tenant, uint64_t except) const;
+  const std::vector<TenantStatus>& tenant_statuses();
 
   // controller_names.cc
   void handle(Instant now, const PublishAsked& e, Actions& actions);
@@ -264,6 +281,9 @@ class Controller {
   bool lineage_asked_ = false;
   Instant lineage_at_;                            // When a catalogue without lineage gets one, if it is not being stored.
   uint64_t sequence_;                             // Of the last event that the store acknowledged.
+  std::vector<TenantStatus> tenants_;             // As of tenants_at_: counting walks the catalogue.
+  std::pair<uint64_t, uint64_t> tenants_at_{UINT64_MAX, 0};
+
   uint64_t version_;
   bool told_dirty_ = true;                        // Assignments and views may have changed.
   bool garbage_dirty_ = true;

@@ -35,8 +35,9 @@ DeployResult result_of(const OperationDone& done) { return {.digest = done.revis
 
 }  // namespace
 
-absl::Status Controller::check_begin(const DeployRequest& request) const {
+absl::Status Controller::check_begin(const DeployRequest& request, const Caller& caller) const {
   CENOTE_RETURN_IF_ERROR(check_model_name(request.name));
+  CENOTE_RETURN_IF_ERROR(check_owner(caller, request.name, "deploy"));
   CENOTE_RETURN_IF_ERROR(check_tag(tag_or_default(request.tag)));
   if (request.blocks.empty()) return absl::InvalidArgumentError(str_cat("deploy of ", request.name, ": no blocks"));
   std::set<Digest> seen;
@@ -55,6 +56,7 @@ absl::Status Controller::check_begin(const DeployRequest& request) const {
   if (deploys_.size() + waiting_begins_.size() >= kDeploysMax) {
     return absl::ResourceExhaustedError(str_cat(kDeploysMax, " deploys are under way, the limit; try again when one has ended"));
   }
+  CENOTE_RETURN_IF_ERROR(check_limits(tenant_of(caller, request.name), request.name, request.blocks, 0));
   return check_caches(request);
 }
 
@@ -103,17 +105,17 @@ void Controller::handle(Instant now, const BeginAsked& e, Actions& actions) {
     actions.emplace_back(PlanReply{e.call, done.status()});
   } else if (*done != nullptr) {
     actions.emplace_back(PlanReply{e.call, DeployPlan{.done = result_of(**done)}});
-  } else if (const absl::Status status = check_begin(e.request); !status.ok()) {
+  } else if (const absl::Status status = check_begin(e.request, e.caller); !status.ok()) {
     actions.emplace_back(PlanReply{e.call, status});
   } else if (!settled_ || being_dropped(e.request)) {
     waiting_begins_.push_back(e);
   } else {
-    actions.emplace_back(PlanReply{e.call, begin(now, e.request)});
+    actions.emplace_back(PlanReply{e.call, begin(now, e.request, e.caller)});
   }
 }
 
-absl::StatusOr<DeployPlan> Controller::begin(Instant now, const DeployRequest& request) {
-  CENOTE_RETURN_IF_ERROR(check_begin(request));  // Again: it may have waited.
+absl::StatusOr<DeployPlan> Controller::begin(Instant now, const DeployRequest& request, const Caller& caller) {
+  CENOTE_RETURN_IF_ERROR(check_begin(request, caller));  // Again: it may have waited.
   std::vector<PlaceServer> servers;
   std::map<std::string, uint32_t> index;
   for (const auto& [name, member] : members_) {
@@ -145,7 +147,7 @@ absl::StatusOr<DeployPlan> Controller::begin(Instant now, const DeployRequest& r
   }
   CENOTE_ASSIGN_OR_RETURN(const auto targets, place_blocks(blocks, servers,
                                                            {.policy = options_.placement, .replicas = options_.replicas, .group_bytes = options_.group_bytes, .rotation = spread(request.name)}));
-  Deploy deploy{.request = request, .expires = now + options_.deploy_lease};
+  Deploy deploy{.request = request, .tenant = tenant_of(caller, request.name), .expires = now + options_.deploy_lease};
   DeployPlan plan{.deploy = next_deploy_++, .lease = options_.deploy_lease};
   std::set<uint32_t> used;
   for (size_t i = 0; i < targets.size(); ++i) {
@@ -170,12 +172,20 @@ void Controller::handle(Instant now, const RenewAsked& e, Actions& actions) {
     actions.emplace_back(DoneReply{e.call, no_such_deploy(e.deploy)});
     return;
   }
+  if (const absl::Status status = check_deploy_owner(e.caller, e.deploy, deploy->second); !status.ok()) {
+    actions.emplace_back(DoneReply{e.call, status});
+    return;
+  }
   deploy->second.expires = now + options_.deploy_lease;
   actions.emplace_back(DoneReply{e.call, absl::OkStatus()});
 }
 
 void Controller::handle(Instant, const AbortAsked& e, Actions& actions) {
   const auto deploy = deploys_.find(e.deploy);
+  if (const absl::Status status = deploy == deploys_.end() ? absl::OkStatus() : check_deploy_owner(e.caller, e.deploy, deploy->second); !status.ok()) {
+    actions.emplace_back(DoneReply{e.call, status});
+    return;
+  }
   if (deploy != deploys_.end() && deploy->second.committing) {
     actions.emplace_back(DoneReply{e.call, absl::FailedPreconditionError(str_cat("deploy ", e.deploy, " is being committed"))});
     return;
@@ -210,7 +220,8 @@ void Controller::handle(Instant, const CommitAsked& e, Actions& actions) {
     return;
   }
   const auto deploy = deploys_.find(e.deploy);
-  absl::Status status = deploy == deploys_.end() ? no_such_deploy(e.deploy) : check_commit(deploy->second, e.record);
+  absl::Status status = deploy == deploys_.end() ? no_such_deploy(e.deploy) : check_deploy_owner(e.caller, e.deploy, deploy->second);
+  if (status.ok()) status = check_commit(deploy->second, e.record);
   if (status.ok() && deploy->second.committing) status = absl::FailedPreconditionError(str_cat("deploy ", e.deploy, " is being committed already"));
   if (!status.ok()) {
     actions.emplace_back(CommitReply{e.call, std::move(status)});
@@ -224,7 +235,7 @@ void Controller::handle(Instant, const CommitAsked& e, Actions& actions) {
 void Controller::check_waiting(Instant now, Actions& actions) {
   for (std::deque<BeginAsked> begins = std::exchange(waiting_begins_, {}); BeginAsked& ask : begins) {
     if (settled_ && !being_dropped(ask.request)) {
-      actions.emplace_back(PlanReply{ask.call, begin(now, ask.request)});
+      actions.emplace_back(PlanReply{ask.call, begin(now, ask.request, ask.caller)});
     } else if (ask.deadline <= now) {
       actions.emplace_back(PlanReply{ask.call, absl::DeadlineExceededError(str_cat("deploy of ", ask.request.name, settled_ ? ": some of its blocks are still being dropped" : ": the controller started just now and waits for its members", "; try again in a moment"))});
     } else {
@@ -257,7 +268,7 @@ void Controller::commit(CommitAsked ask, Actions& actions) {
   // Shared by both steps: whether there was anything to do is known at its turn.
   auto result = std::make_shared<DeployResult>(DeployResult{.digest = ask.record.digest, .name = ask.record.name, .tag = tag_or_default(request.tag)});
   auto shared = std::make_shared<const RevisionRecord>(std::move(ask.record));
-  change({.plan = [this, shared, result, update = request.update, operation = ask.operation, asked = asked_of(request)]() -> absl::StatusOr<Events> {
+  change({.plan = [this, deploy = ask.deploy, tenant = deploys_.at(ask.deploy).tenant, shared, result, update = request.update, operation = ask.operation, asked = asked_of(request)]() -> absl::StatusOr<Events> {
             CENOTE_ASSIGN_OR_RETURN(const OperationDone* done, answered(operation, asked));
             if (done != nullptr) {
               *result = result_of(*done);
@@ -265,6 +276,11 @@ void Controller::commit(CommitAsked ask, Actions& actions) {
             }
             CENOTE_ASSIGN_OR_RETURN(Events events, plan_deploy(catalogue_, *shared, result->tag, update));
             result->already_existed = events.empty();
+            // Again: others have begun and ended since this began.
+            const Caller as{.role = CallerRole::kDeployer, .subject = "this deploy", .tenant = tenant};
+            if (tenant_of(as, shared->name) != tenant) CENOTE_RETURN_IF_ERROR(check_owner(as, shared->name, "deploy"));
+            CENOTE_RETURN_IF_ERROR(check_limits(tenant, shared->name, distinct_blocks(*shared), deploy));
+            add_owner(tenant, shared->name, events);
             for (CatalogueEvent& event : want_again(shared->digest)) events.push_back(std::move(event));
             if (!events.empty() && !operation.empty()) {
               events.emplace_back(OperationDone{.id = operation, .request = asked, .name = result->name, .tag = result->tag, .revision = result->digest, .nothing_new = result->already_existed});

@@ -199,7 +199,7 @@ size_t Controller::live_replicas(const Digest& block) const {
 }
 
 void Controller::handle(Instant, const ClusterAsked& e, Actions& actions) {
-  ClusterStatus status{.cluster = options_.cluster, .members = {e.self}, .events = catalogue_.applied(), .held_because = catalogue_.held_because()};
+  ClusterStatus status{.cluster = options_.cluster, .members = {e.self}, .events = catalogue_.applied(), .held_because = catalogue_.held_because(), .tenants = tenant_statuses()};
   for (const auto& [name, member] : members_) {
     status.members.push_back(member.report);
     if (silence_.suspected(name)) status.members.back().notes.emplace_back("not heard just now; others are asked until it speaks again");

@@ -44,6 +44,10 @@ void Controller::handle(Instant, const PublishAsked& e, Actions& actions) {
     actions.emplace_back(TagMoveReply{e.call, parsed.status()});
     return;
   }
+  if (const absl::Status status = check_owner(e.caller, parsed->name, "publish"); !status.ok()) {
+    actions.emplace_back(TagMoveReply{e.call, status});
+    return;
+  }
   auto move = std::make_shared<TagMove>(TagMove{.name = parsed->name, .tag = e.tag.empty() ? std::string(kDefaultTag) : e.tag});
   change({.plan = [this, ref = *parsed, move, operation = e.operation, request = asked("publish", e.model, e.tag)]() -> absl::StatusOr<Events> {
             CENOTE_ASSIGN_OR_RETURN(const OperationDone* done, answered(operation, request));
@@ -71,6 +75,10 @@ void Controller::handle(Instant, const RollbackAsked& e, Actions& actions) {
                                                           : parsed.status()});
     return;
   }
+  if (const absl::Status status = check_owner(e.caller, parsed->name, "roll back"); !status.ok()) {
+    actions.emplace_back(TagMoveReply{e.call, status});
+    return;
+  }
   auto move = std::make_shared<TagMove>(TagMove{.name = parsed->name, .tag = parsed->tag});
   change({.plan = [this, move, operation = e.operation, request = asked("rollback", e.model, "")]() -> absl::StatusOr<Events> {
             CENOTE_ASSIGN_OR_RETURN(const OperationDone* done, answered(operation, request));
@@ -95,6 +103,10 @@ void Controller::handle(Instant, const RemoveAsked& e, Actions& actions) {
   const absl::StatusOr<ModelRef> parsed = parse_model_ref(e.model);
   if (!parsed.ok()) {
     actions.emplace_back(RemovalReply{e.call, parsed.status()});
+    return;
+  }
+  if (const absl::Status status = check_owner(e.caller, parsed->name, "remove"); !status.ok()) {
+    actions.emplace_back(RemovalReply{e.call, status});
     return;
   }
   auto removal = std::make_shared<Removal>();
@@ -145,7 +157,7 @@ void Controller::handle(Instant, const EvictAsked& e, Actions& actions) {
 
 ModelInfo Controller::describe(const std::string& name, const Digest& revision, bool blocks) const {
   const RevisionEntry& entry = catalogue_.revisions().at(revision);
-  ModelInfo info{.name = name, .record = entry.record, .tags = catalogue_.tags_of(name, revision)};
+  ModelInfo info{.name = name, .record = entry.record, .tags = catalogue_.tags_of(name, revision), .tenant = catalogue_.owner_of(name)};
   info.record.name = name;
   info.record.created_us = entry.names.at(name);
   size_t replicas_min = SIZE_MAX;

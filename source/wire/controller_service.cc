@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "wire/bounds.h"
+#include "wire/caller.h"
 #include "wire/cenote.grpc.pb.h"
 #include "wire/convert_control.h"
 #include "wire/convert_list.h"
@@ -78,56 +79,72 @@ class ControllerService final : public v1::Controller::CallbackService {
     Reactor* reactor = context->DefaultReactor();
     absl::StatusOr<DeployRequest> ask = from_proto(*request);
     if (!ask.ok()) return wire::refuse(reactor, ask.status());
-    handlers_.begin(*std::move(ask), budget_of(*context), reply_with<DeployPlan>(reactor, reply));
+    absl::StatusOr<Caller> caller = caller_of(*context);
+    if (!caller.ok()) return wire::refuse(reactor, caller.status());
+    handlers_.begin(*std::move(caller), *std::move(ask), budget_of(*context), reply_with<DeployPlan>(reactor, reply));
     return reactor;
   }
   Reactor* RenewDeploy(Context* context, const v1::RenewDeployRequest* request, v1::Empty*) override {
     Reactor* reactor = context->DefaultReactor();
-    handlers_.renew(request->deploy(), reply_with_status(reactor));
+    absl::StatusOr<Caller> caller = caller_of(*context);
+    if (!caller.ok()) return wire::refuse(reactor, caller.status());
+    handlers_.renew(*std::move(caller), request->deploy(), reply_with_status(reactor));
     return reactor;
   }
   Reactor* CommitDeploy(Context* context, const v1::CommitDeployRequest* request, v1::CommitDeployReply* reply) override {
     Reactor* reactor = context->DefaultReactor();
     absl::StatusOr<RevisionRecord> record = from_proto(request->record());
     if (!record.ok()) return wire::refuse(reactor, record.status());
+    absl::StatusOr<Caller> caller = caller_of(*context);
+    if (!caller.ok()) return wire::refuse(reactor, caller.status());
     absl::StatusOr<std::string> operation = operation_of(request->operation());
     if (!operation.ok()) return wire::refuse(reactor, operation.status());
-    handlers_.commit(request->deploy(), *std::move(record), *std::move(operation), budget_of(*context), reply_with<DeployResult>(reactor, reply));
+    handlers_.commit(*std::move(caller), request->deploy(), *std::move(record), *std::move(operation), budget_of(*context), reply_with<DeployResult>(reactor, reply));
     return reactor;
   }
   Reactor* AbortDeploy(Context* context, const v1::RenewDeployRequest* request, v1::Empty*) override {
     Reactor* reactor = context->DefaultReactor();
-    handlers_.abort(request->deploy(), reply_with_status(reactor));
+    absl::StatusOr<Caller> caller = caller_of(*context);
+    if (!caller.ok()) return wire::refuse(reactor, caller.status());
+    handlers_.abort(*std::move(caller), request->deploy(), reply_with_status(reactor));
     return reactor;
   }
   Reactor* Publish(Context* context, const v1::PublishRequest* request, v1::TagReply* reply) override {
     Reactor* reactor = context->DefaultReactor();
     if (const absl::Status status = named(request->model(), request->tag()); !status.ok()) return wire::refuse(reactor, status);
+    absl::StatusOr<Caller> caller = caller_of(*context);
+    if (!caller.ok()) return wire::refuse(reactor, caller.status());
     absl::StatusOr<std::string> operation = operation_of(request->operation());
     if (!operation.ok()) return wire::refuse(reactor, operation.status());
-    handlers_.publish(request->model(), request->tag(), *std::move(operation), reply_with<TagMove>(reactor, reply));
+    handlers_.publish(*std::move(caller), request->model(), request->tag(), *std::move(operation), reply_with<TagMove>(reactor, reply));
     return reactor;
   }
   Reactor* Rollback(Context* context, const v1::RollbackRequest* request, v1::TagReply* reply) override {
     Reactor* reactor = context->DefaultReactor();
     if (const absl::Status status = named(request->model()); !status.ok()) return wire::refuse(reactor, status);
+    absl::StatusOr<Caller> caller = caller_of(*context);
+    if (!caller.ok()) return wire::refuse(reactor, caller.status());
     absl::StatusOr<std::string> operation = operation_of(request->operation());
     if (!operation.ok()) return wire::refuse(reactor, operation.status());
-    handlers_.rollback(request->model(), *std::move(operation), reply_with<TagMove>(reactor, reply));
+    handlers_.rollback(*std::move(caller), request->model(), *std::move(operation), reply_with<TagMove>(reactor, reply));
     return reactor;
   }
   Reactor* Remove(Context* context, const v1::RemoveRequest* request, v1::RemoveReply* reply) override {
     Reactor* reactor = context->DefaultReactor();
     if (const absl::Status status = named(request->model()); !status.ok()) return wire::refuse(reactor, status);
+    absl::StatusOr<Caller> caller = caller_of(*context);
+    if (!caller.ok()) return wire::refuse(reactor, caller.status());
     absl::StatusOr<std::string> operation = operation_of(request->operation());
     if (!operation.ok()) return wire::refuse(reactor, operation.status());
-    handlers_.remove(request->model(), *std::move(operation), reply_with<Removal>(reactor, reply));
+    handlers_.remove(*std::move(caller), request->model(), *std::move(operation), reply_with<Removal>(reactor, reply));
     return reactor;
   }
   Reactor* Evict(Context* context, const v1::EvictRequest* request, v1::Empty*) override {
     Reactor* reactor = context->DefaultReactor();
     if (const absl::Status status = named(request->model()); !status.ok()) return wire::refuse(reactor, status);
-    handlers_.evict(request->model(), reply_with_status(reactor));
+    absl::StatusOr<Caller> caller = caller_of(*context);
+    if (!caller.ok()) return wire::refuse(reactor, caller.status());
+    handlers_.evict(*std::move(caller), request->model(), reply_with_status(reactor));
     return reactor;
   }
   Reactor* Models(Context* context, const v1::ModelsRequest* request, v1::ModelsReply* reply) override {
@@ -158,18 +175,24 @@ class ControllerService final : public v1::Controller::CallbackService {
     Reactor* reactor = context->DefaultReactor();
     absl::StatusOr<RevisionRecord> record = from_proto(request->record());
     if (!record.ok()) return wire::refuse(reactor, record.status());
-    handlers_.adopt(*std::move(record), reply_with<DeployResult>(reactor, reply));
+    absl::StatusOr<Caller> caller = caller_of(*context);
+    if (!caller.ok()) return wire::refuse(reactor, caller.status());
+    handlers_.adopt(*std::move(caller), *std::move(record), reply_with<DeployResult>(reactor, reply));
     return reactor;
   }
   Reactor* HoldDrops(Context* context, const v1::HoldDropsRequest* request, v1::Empty*) override {
     Reactor* reactor = context->DefaultReactor();
-    handlers_.hold_drops(request->hold(), reply_with_status(reactor));
+    absl::StatusOr<Caller> caller = caller_of(*context);
+    if (!caller.ok()) return wire::refuse(reactor, caller.status());
+    handlers_.hold_drops(*std::move(caller), request->hold(), reply_with_status(reactor));
     return reactor;
   }
   Reactor* Drain(Context* context, const v1::DrainRequest* request, v1::Empty*) override {
     Reactor* reactor = context->DefaultReactor();
     if (const absl::Status status = check_text("member", request->member(), kNameBytesMax); !status.ok()) return wire::refuse(reactor, status);
-    handlers_.drain(request->member(), reply_with_status(reactor));
+    absl::StatusOr<Caller> caller = caller_of(*context);
+    if (!caller.ok()) return wire::refuse(reactor, caller.status());
+    handlers_.drain(*std::move(caller), request->member(), reply_with_status(reactor));
     return reactor;
   }
 

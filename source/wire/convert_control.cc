@@ -108,6 +108,7 @@ void to_proto(const ModelInfo& model, v1::ModelInfo* proto) {
   proto->set_replicas_min(model.replicas_min);
   write_list(model.ready, proto->mutable_ready());
   write_names(model.devices, proto->mutable_devices());
+  proto->set_tenant(model.tenant);
 }
 
 absl::StatusOr<ModelInfo> from_proto(const v1::ModelInfo& proto) {
@@ -117,7 +118,23 @@ absl::StatusOr<ModelInfo> from_proto(const v1::ModelInfo& proto) {
   CENOTE_RETURN_IF_ERROR(read_names("tags", proto.tags(), kRevisionsMax, &model.tags));
   CENOTE_RETURN_IF_ERROR(read_list("readiness", proto.ready(), kMembersMax, &model.ready));
   CENOTE_RETURN_IF_ERROR(read_names("devices", proto.devices(), kMembersMax, &model.devices));
+  CENOTE_RETURN_IF_ERROR(check_text("tenant", proto.tenant(), kNameBytesMax));
+  model.tenant = proto.tenant();
   return model;
+}
+
+void to_proto(const TenantStatus& tenant, v1::TenantStatus* proto) {
+  proto->set_name(tenant.name);
+  proto->set_used_bytes(tenant.used_bytes);
+  proto->set_pool_bytes_max(tenant.pool_bytes_max);
+  proto->set_models(tenant.models);
+  proto->set_models_max(tenant.models_max);
+}
+
+absl::StatusOr<TenantStatus> from_proto(const v1::TenantStatus& proto) {
+  CENOTE_RETURN_IF_ERROR(check_text("tenant", proto.name(), kNameBytesMax));
+  return TenantStatus{.name = proto.name(), .used_bytes = proto.used_bytes(), .pool_bytes_max = proto.pool_bytes_max(),
+                      .models = proto.models(), .models_max = proto.models_max()};
 }
 
 void to_proto(const ClusterStatus& status, v1::ClusterReply* proto) {
@@ -126,6 +143,7 @@ void to_proto(const ClusterStatus& status, v1::ClusterReply* proto) {
   write_list(status.lost, proto->mutable_lost());
   proto->set_events(status.events);
   proto->set_held_because(status.held_because);
+  write_list(status.tenants, proto->mutable_tenants());
 }
 
 absl::StatusOr<ClusterStatus> from_proto(const v1::ClusterReply& proto) {
@@ -134,6 +152,7 @@ absl::StatusOr<ClusterStatus> from_proto(const v1::ClusterReply& proto) {
   ClusterStatus status{.cluster = proto.cluster(), .events = proto.events(), .held_because = proto.held_because()};
   CENOTE_RETURN_IF_ERROR(read_list("members", proto.members(), kMembersMax, &status.members));
   CENOTE_RETURN_IF_ERROR(read_list("lost members", proto.lost(), kMembersMax, &status.lost));
+  CENOTE_RETURN_IF_ERROR(read_list("tenants", proto.tenants(), kRevisionsMax, &status.tenants));
   return status;
 }
 

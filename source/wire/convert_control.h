@@ -27,6 +27,8 @@ absl::StatusOr<Removal> from_proto(const v1::RemoveReply& proto);
 void to_proto(const ModelInfo& model, v1::ModelInfo* proto);
 absl::StatusOr<ModelInfo> from_proto(const v1::ModelInfo& proto);
 
+void to_proto(const TenantStatus& tenant, v1::TenantStatus* proto);
+absl::StatusOr<TenantStatus> from_proto(const v1::TenantStatus& proto);
 void to_proto(const ClusterStatus& status, v1::ClusterReply* proto);
 absl::StatusOr<ClusterStatus> from_proto(const v1::ClusterReply& proto);
 

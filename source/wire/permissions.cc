@@ -36,6 +36,10 @@ constexpr Permission kPermissions[] = {
     {"Controller/Evict", "evict models", kOperators},
     {"Controller/Models", "list models", kEverybody},
     {"Controller/Cluster", "see the cluster's status", kEverybody},
+    {"Controller/ReadEvents", "back the catalogue up", kOperators},
+    {"Controller/FindUnclaimed", "search the pool for what no revision needs", kOperators},
+    {"Controller/Adopt", "adopt revisions found in the pool", kOperators},
+    {"Controller/HoldDrops", "decide what memory servers keep", kOperators},
     {"Controller/Drain", "drain members", kOperators},
     {"Agent/Attach", "attach to an agent", kNodes},
 };

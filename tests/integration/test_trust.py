@@ -3,13 +3,16 @@ replaced, revoked and lapse under load without a request of others lost."""
 
 from __future__ import annotations
 
+import os
+import resource
+import signal
 import threading
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from integration.running import BringUp, Running, make, until
+from integration.running import SETTINGS, BringUp, Running, make, until
 from integration.small_models import Stack
 
 from cenote import certificate_desk as desks
@@ -173,3 +176,77 @@ def test_certificates_and_authority_rotate_under_load_without_a_request_lost(tmp
     assert running.json("certificates", "rotate", "--drop-old-authority")["dropped"] == 1
     actions = [entry["action"] for entry in running.json("audit")]
     assert "certificate rotate" in actions and "certificate authority" in actions
+
+
+TENANTS = """
+[[tenant]]
+name = "vision"
+pool_bytes_max = "1 MiB"
+models_max = 2
+
+[[tenant]]
+name = "speech"
+"""
+
+
+def test_tenants_keep_to_their_names_and_limits_and_every_change_is_audited(tmp_path: Path, bring_up: BringUp) -> None:
+    running = bring_up(make(tmp_path, SETTINGS + TENANTS))
+    x = torch.randn(1, 64)
+    small, large = Stack(layers=2, width=64).eval(), Stack(layers=2, width=512).eval()  # 33 KiB and 2 MiB.
+    with (
+        _person(running, tmp_path / "v", "deployer", "vision") as vision,
+        _person(running, tmp_path / "s", "deployer", "speech") as speech,
+        running.connect() as operator,
+    ):
+        vision.deploy(small, (x,), name="mine")
+        with pytest.raises(Error) as refused:
+            vision.deploy(large, (torch.randn(1, 512),), name="too-large")
+        assert refused.value.exit_code == 6
+        for word in ("tenant vision uses", "may have 1.0 MiB", "cenote remove", "pool_bytes_max"):
+            assert word in refused.value.message, refused.value.message
+        said = _refusal(speech.remove, "mine").message
+        assert "deployer-s (deployer of tenant speech) may not remove mine: it belongs to tenant vision" in said
+        speech.deploy(large, (torch.randn(1, 512),), name="theirs")
+        assert {m["name"]: m["tenant"] for m in operator.models()} == {"mine": "vision", "theirs": "speech"}
+        use = {t["name"]: t for t in operator.status()["tenants"]}
+        assert 0 < use["vision"]["used_bytes"] <= 1 << 20 and use["vision"]["pool_bytes_max"] == 1 << 20 and use["vision"]["models"] == 1
+        assert use["speech"]["used_bytes"] > 2 << 20
+        shown = running.tool("status").stdout
+        assert "vision" in shown and "1.0 MiB" in shown
+        os.kill(next(m["pid"] for m in operator.status()["members"] if m["role"] == "controller"), signal.SIGKILL)
+        until(lambda: {m["name"]: m["tenant"] for m in operator.models()} == {"mine": "vision", "theirs": "speech"}, "owners outlive the controller")
+        until(lambda: vision.models() is not None, "the controller is reached again")
+        vision.remove("mine")
+        operator.evict("theirs")
+    entries = [e for e in running.json("audit", "-n", "100") if not e["action"].startswith("certificate")]
+    told = [(e["action"], e["what"]["model"], e["who"]["subject"], e["who"]["tenant"], e["outcome"]) for e in entries]
+    assert told == [
+        ("deploy", "mine", "deployer-v", "vision", "ok"),
+        ("remove", "mine", "deployer-s", "speech", "permission_denied"),
+        ("deploy", "theirs", "deployer-s", "speech", "ok"),
+        ("remove", "mine", "deployer-v", "vision", "ok"),
+        ("evict", "theirs", certificates.user_name(), "default", "ok"),
+    ]
+    assert all(e["who"]["peer"].startswith("ipv4:127.0.0.1") and e["who"]["serial"] and e["time"] < e["ended"] for e in entries)
+    assert "permission_denied" in running.tool("audit").stdout
+
+
+def test_a_change_that_cannot_be_audited_is_refused_and_serving_goes_on(tmp_path: Path, bring_up: BringUp) -> None:
+    running = bring_up(make(tmp_path))
+    module, x = Stack(layers=2, width=64).eval(), torch.randn(1, 64)
+    log = running.directory / "audit" / "controller.jsonl"
+    with running.connect() as cluster:
+        cluster.deploy(module, (x,), name="kept")
+        pid = next(m["pid"] for m in cluster.status()["members"] if m["role"] == "controller")
+        # No file of the controller may grow beyond what the log has: its disk is full, for the log's next line at least.
+        before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (log.stat().st_size + 10, resource.RLIM_INFINITY))
+        with pytest.raises(Error) as refused:
+            cluster.remove("kept")
+        assert refused.value.exit_code == 6
+        assert "audit log" in refused.value.message and "make room" in refused.value.message
+        assert [m["name"] for m in cluster.models()] == ["kept"]
+        assert cluster.infer("kept", x) is not None
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+        cluster.remove("kept")
+    told = [(e["action"], e["outcome"]) for e in running.json("audit")]
+    assert told == [("deploy", "ok"), ("remove", "ok")]

@@ -165,12 +165,13 @@ def models(
     if not found:
         say("no models; deploy one: cenote deploy resnet18 --preset resnet18")
         return
+    tenants = any(m["tenant"] != "default" for m in found)
     table(
-        ["name", "tags", "digest", "weights", "shared", "replicas", "ready"],
+        ["name", *(["tenant"] if tenants else []), "tags", "digest", "weights", "shared", "replicas", "ready"],
         [
             [
-                m["name"], ", ".join(m["tags"]) or "-", m["record"]["digest"][:12], format_bytes(m["record"]["weight_bytes"]),
-                format_bytes(m["shared_bytes"]), str(m["replicas_min"]), _ready(m) if m["replicas_min"] else _LOST,
+                m["name"], *([m["tenant"]] if tenants else []), ", ".join(m["tags"]) or "-", m["record"]["digest"][:12],
+                format_bytes(m["record"]["weight_bytes"]), format_bytes(m["shared_bytes"]), str(m["replicas_min"]), _ready(m) if m["replicas_min"] else _LOST,
             ]
             for m in found
         ],

@@ -21,7 +21,7 @@ CatalogueEvent random_event(Rng& rng) {
   std::vector<BlockRef> blocks;
   for (uint64_t i = rng.below(4); i > 0; --i)
     blocks.push_back(block(std::string(1, static_cast<char>('a' + rng.below(6)))));
-  switch (rng.below(12)) {
+  switch (rng.below(13)) {
     case 0:
     case 1:
       return RevisionSealed{record};
@@ -42,6 +42,8 @@ CatalogueEvent random_event(Rng& rng) {
       return OperationDone{std::string(kOperationIdBytes, static_cast<char>('a' + rng.below(20))), id("asked"), name};
     case 10:
       return LineageSet{1 + rng.below(3), rng.below(2) == 0 ? "restored" : ""};
+    case 11:
+      return NameOwned{name, rng.below(3) == 0 ? "default" : "vision"};
     default: {
       ReplicasLost lost{server, rng.below(4) == 0, {}};
       for (const BlockRef& one : blocks) {

@@ -38,7 +38,8 @@ TEST(Constants, the_table_of_frozen_numbers_is_the_one_on_file) {
         << " TagRemoved " << index(TagRemoved{}) << " RevisionRemoved " << index(RevisionRemoved{})
         << " ReplicasAdded " << index(ReplicasAdded{}) << " ReplicasLost " << index(ReplicasLost{})
         << " PrefetchSet " << index(PrefetchSet{}) << " OperationDone " << index(OperationDone{})
-        << " LineageSet " << index(LineageSet{}) << " RevisionLabelled " << index(RevisionLabelled{}) << "\n";
+        << " LineageSet " << index(LineageSet{}) << " RevisionLabelled " << index(RevisionLabelled{})
+        << " NameOwned " << index(NameOwned{}) << "\n";
   table << "kLabelBytes " << kLabelBytes << "\n";
   expect_golden("constants.txt", table.str());
 }

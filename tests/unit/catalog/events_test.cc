@@ -42,7 +42,8 @@ std::vector<Named> samples() {
           {"event_operation_done_v1.bin",
            OperationDone{"0123456789abcdef", id("asked"), "gpt2", "latest", id("r"), id("p"), true, {id("x")}, 77}},
           {"event_lineage_set_v1.bin", LineageSet{0x1122334455667788, "restored from a backup"}},
-          {"event_revision_labelled_v1.bin", RevisionLabelled{"gpt2", id("r"), {id("l"), 1021}}}};
+          {"event_revision_labelled_v1.bin", RevisionLabelled{"gpt2", id("r"), {id("l"), 1021}}},
+          {"event_name_owned_v1.bin", NameOwned{"gpt2", "vision"}}};
 }
 
 TEST(Events, encodings_are_those_on_file_and_come_back) {
@@ -63,7 +64,7 @@ TEST(Events, truncated_extended_and_newer_events_are_refused) {
     EXPECT_FALSE(decode_event(bytes + "x").ok());
   }
   EXPECT_TRUE(absl::IsFailedPrecondition(decode_event("\x02\x01").status()));
-  EXPECT_TRUE(absl::IsFailedPrecondition(decode_event("\x01\x0b").status()));
+  EXPECT_TRUE(absl::IsFailedPrecondition(decode_event("\x01\x0c").status()));
   EXPECT_THAT(decode_event("\x01\x63").status().message(), HasSubstr("use the Cenote that wrote it"));
 }
 
@@ -88,6 +89,7 @@ TEST(Events, impossible_contents_are_refused) {
   EXPECT_THAT(message(PrefetchSet{}), HasSubstr("without digest"));
   EXPECT_THAT(message(OperationDone{"short", id("asked")}), HasSubstr("id of 5 bytes, 16 are needed"));
   EXPECT_THAT(message(LineageSet{}), HasSubstr("without lineage"));
+  EXPECT_THAT(message(NameOwned{"m", ""}), HasSubstr("tenant's name of 0 bytes"));
   EXPECT_THAT(message(RevisionLabelled{"m", id("r"), {id("l"), 0}}), HasSubstr("0 bytes"));
   record = std::get<RevisionSealed>(samples()[0].event).record;
   record.label = {id("l"), 1021};

@@ -45,5 +45,32 @@ TEST(Marks, a_label_is_needed_as_long_as_its_name) {
   EXPECT_EQ(catalogue.unreferenced(), std::vector{block("label m")});
 }
 
+TEST(Marks, a_name_belongs_to_its_tenant_as_long_as_it_has_a_revision) {
+  Catalogue catalogue;
+  const RevisionRecord first = revision("m", "ab"), second = revision("m", "cd");
+  EXPECT_TRUE(absl::IsNotFound(catalogue.apply(NameOwned{"m", "vision"})));
+  apply_all(catalogue, {RevisionSealed{first}, RevisionSealed{second}, NameOwned{"m", "vision"}});
+  EXPECT_EQ(catalogue.owner_of("m"), "vision");
+  EXPECT_EQ(catalogue.owner_of("other"), "default");
+  apply_all(catalogue, {RevisionRemoved{"m", first.digest}});
+  EXPECT_EQ(catalogue.owner_of("m"), "vision");
+  apply_all(catalogue, {RevisionRemoved{"m", second.digest}});
+  EXPECT_EQ(catalogue.owner_of("m"), "default");
+}
+
+TEST(Marks, a_tenants_blocks_count_once_and_shared_ones_for_each_tenant) {
+  Catalogue catalogue;
+  RevisionRecord first = revision("m", "ab"), second = revision("n", "bc"), third = revision("o", "bc");
+  apply_all(catalogue, {RevisionSealed{first}, RevisionSealed{second}, RevisionSealed{third}, NameOwned{"m", "vision"}, NameOwned{"n", "vision"}});
+  const Catalogue::TenantUse vision = catalogue.tenant_use("vision"), rest = catalogue.tenant_use("default");
+  EXPECT_EQ(vision.names, (std::set<std::string>{"m", "n"}));
+  std::set<Digest> expected;
+  for (const RevisionRecord& record : {first, second}) {
+    for (const BlockRef& block : distinct_blocks(record)) expected.insert(block.id);
+  }
+  EXPECT_EQ(vision.blocks.size(), expected.size());
+  EXPECT_EQ(rest.blocks.size(), distinct_blocks(third).size());
+}
+
 }  // namespace
 }  // namespace cenote

@@ -65,7 +65,8 @@ TEST(Convert, every_deploy_and_listing_message_survives_and_keeps_its_bytes) {
   check_round_trip<v1::TagReply>("tag_reply", TagMove{.name = "bert", .tag = "v1", .revision = sample_digest(3), .previous = sample_digest(2)});
   check_round_trip<v1::RemoveReply>("remove_reply", Removal{.revisions = {sample_digest(3)}, .freed_bytes = 7});
   check_round_trip<v1::ModelInfo>("model_info", sample_model());
-  check_round_trip<v1::ClusterReply>("cluster_reply", ClusterStatus{.cluster = "local", .members = {sample_member()}, .lost = {sample_member()}, .events = 12, .held_because = "restored"});
+  check_round_trip<v1::ClusterReply>("cluster_reply", ClusterStatus{.cluster = "local", .members = {sample_member()}, .lost = {sample_member()}, .events = 12, .held_because = "restored",
+                                        .tenants = {{.name = "vision", .used_bytes = 1, .pool_bytes_max = 2, .models = 3, .models_max = 4}}});
   check_round_trip<v1::ReadEventsReply>("read_events_reply", EventPage{.cluster = "local", .first = 3, .last = 9, .events = {"one", "two"}});
   check_round_trip<v1::FindUnclaimedReply>("find_unclaimed_reply", sample_unclaimed());
 }

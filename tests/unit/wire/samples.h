@@ -91,7 +91,7 @@ inline Unclaimed sample_unclaimed() {
 }
 inline ModelInfo sample_model() {
   return {.name = "bert", .record = sample_record(), .tags = {"latest"}, .shared_bytes = 5, .replicas_min = 2,
-          .ready = {{.revision = sample_digest(3), .readiness = Readiness::kMapped}}, .devices = {"agent-0/host:0"}};
+          .ready = {{.revision = sample_digest(3), .readiness = Readiness::kMapped}}, .devices = {"agent-0/host:0"}, .tenant = "vision"};
 }
 inline Acquired sample_acquired() {
   return {.ticket = 8, .status = absl::OkStatus(), .manifest_bytes = 4000, .manifest = {{.offset_bytes = 0, .size_bytes = 4096, .word = 1}},

@@ -1,4 +1,6 @@
 // The part of a catalogue that a few events touch: what a trial of them needs, without a copy of thousands of models.
+#include <algorithm>
+
 #include "catalog/catalogue.h"
 
 namespace cenote {
@@ -23,6 +25,7 @@ void Catalogue::copy_revision(const Digest& revision, Catalogue& part) const {
 
 void Catalogue::copy_name(const std::string& name, Catalogue& part) const {
   if (const auto tags = tags_.find(name); tags != tags_.end()) part.tags_.insert(*tags);
+  if (const auto owner = owners_.find(name); owner != owners_.end()) part.owners_.insert(*owner);
 }
 
 Catalogue Catalogue::excerpt(std::span<const CatalogueEvent> events) const {
@@ -47,6 +50,11 @@ Catalogue Catalogue::excerpt(std::span<const CatalogueEvent> events) const {
     void operator()(const PrefetchSet& e) { whole.copy_revision(e.revision, part); }
     void operator()(const OperationDone&) {}
     void operator()(const LineageSet&) {}
+    void operator()(const NameOwned& e) {
+      whole.copy_name(e.name, part);
+      const auto named = std::find_if(whole.revisions_.begin(), whole.revisions_.end(), [&](const auto& entry) { return entry.second.names.contains(e.name); });
+      if (named != whole.revisions_.end()) whole.copy_revision(named->first, part);
+    }
     void operator()(const RevisionLabelled& e) {
       whole.copy_revision(e.revision, part);
       whole.copy_blocks({&e.label, 1}, part);

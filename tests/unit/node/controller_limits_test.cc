@@ -117,7 +117,7 @@ TEST(ControllerLimitsTest, what_a_newer_incarnation_holds_is_asked_for_again_whe
   world.hold_appends = false;
   world.store_status = absl::ResourceExhaustedError("disk full");
   world.feed(Appended{absl::OkStatus()});
-  EXPECT_EQ(world.controller.catalogue().replicas(id_of(1)).size(), 1u);  // It could not be written down.
+  EXPECT_EQ(world.controller().catalogue().replicas(id_of(1)).size(), 1u);  // It could not be written down.
   world.store_status = absl::OkStatus();
   world.wait(ms(1500));
   const auto* directive = world.last_told<MemoryDirective>("memory-0");

@@ -15,7 +15,7 @@ class ControllerNotice : public testing::Test {
   // Steps as asked for; all but `silent` beat each 40 ms and report each 240.
   void pass(Duration time, const std::string& silent = "") {
     for (const Instant end = world_.now + time; world_.now < end;) {
-      world_.now = std::min(world_.now + kBeat, std::max(world_.controller.next_deadline(), world_.now + Duration{1}));
+      world_.now = std::min(world_.now + kBeat, std::max(world_.controller().next_deadline(), world_.now + Duration{1}));
       world_.step();
       if (world_.now < beat_at_) continue;
       beat_at_ = world_.now + kBeat;
@@ -46,7 +46,7 @@ TEST_F(ControllerNotice, a_silent_server_is_told_of_at_once_and_costs_no_assignm
   const size_t before = assignments();
   pass(ms(170), "memory-0");
   EXPECT_THAT(suspects(), ElementsAre("memory-0"));
-  EXPECT_EQ(world_.controller.suspected(), 1u);
+  EXPECT_EQ(world_.controller().suspected(), 1u);
   const CallId call = world_.call(ClusterAsked{});
   size_t noted = 0;
   for (const MemberReport& member : (*world_.clusters.at(call)).members) noted += member.notes.size();
@@ -81,14 +81,14 @@ TEST_F(ControllerNotice, a_controller_that_stood_still_neither_suspects_nor_lose
   world_.step();  // It wakes before anything that was said meanwhile is read.
   pass(ms(500));
   EXPECT_THAT(suspects(), IsEmpty());
-  EXPECT_EQ(world_.controller.suspected(), 0u);
-  EXPECT_EQ(world_.controller.stalls().stalls, 1u);
+  EXPECT_EQ(world_.controller().suspected(), 0u);
+  EXPECT_EQ(world_.controller().stalls().stalls, 1u);
   EXPECT_EQ(assignments(), before);
 }
 
 TEST_F(ControllerNotice, a_member_that_beats_is_answered_and_one_that_never_did_is_not_suspected) {
   world_.wait(ms(1'500));
-  EXPECT_EQ(world_.controller.suspected(), 0u);
+  EXPECT_EQ(world_.controller().suspected(), 0u);
   const auto stream = world_.stream_of.at("router-0");
   const size_t before = world_.told[stream].size();
   world_.feed(MemberBeat{stream, kBeat});

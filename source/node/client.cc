@@ -133,9 +133,12 @@ void RequestKeeper::handle(Instant now, const ReplyCame& event, Actions& actions
   }
   const auto it = requests_.find(event.id);
   if (it == requests_.end()) return;
-  if (absl::IsUnavailable(event.status)) {
+  // Whose sender cancelled is not in requests_ any more: this one was cancelled where it had been left, or by a router that lost us.
+  if (absl::IsUnavailable(event.status) || absl::IsCancelled(event.status)) {
     // A late refusal from a place the request has left already says nothing about where it is now.
-    const bool elsewhere = it->second.state == State::kAtRouter && of_router && it->second.router != event.router;
+    const bool at_executor = it->second.state == State::kAtExecutor || it->second.state == State::kAwaitingExecutor;
+    const bool elsewhere = of_router ? it->second.state == State::kAtRouter && it->second.router != event.router
+                                     : !at_executor || it->second.executor != event.executor;
     if (it->second.state != State::kWaiting && !elsewhere) retry(now, it->second, event.status);
     return;
   }
@@ -192,11 +195,16 @@ void RequestKeeper::finish(Requests::iterator it, absl::Status status, bool repl
   requests_.erase(it);
 }
 
+bool RequestKeeper::has_room(size_t router) const {
+  const Router& r = routers_[router];
+  return r.up && r.outstanding < r.credits && !router_silence_.suspected(router);
+}
+
 // The router with the fewest of our requests, another one than last time if there is a choice.
 bool RequestKeeper::choose_router(const Request& request, size_t& router) const {
   bool found = false;
   for (size_t i = 0; i < routers_.size(); ++i) {
-    if (!routers_[i].up || routers_[i].outstanding >= routers_[i].credits || router_silence_.suspected(i)) continue;
+    if (!has_room(i)) continue;
     const auto rank = [&](size_t r) { return std::pair(request.tried && (r == request.router) != request.stay, routers_[r].outstanding); };
     if (!found || rank(i) < rank(router)) router = i;
     found = true;
@@ -259,7 +267,8 @@ absl::Status RequestKeeper::deadline_status(const Request& request) const {
 
 Instant RequestKeeper::next_deadline() const {
   Instant next = std::min(router_silence_.next_deadline(), executor_silence_.next_deadline());
-  const bool room = std::ranges::any_of(routers_, [](const Router& r) { return r.up && r.outstanding < r.credits; });
+  bool room = false;
+  for (size_t i = 0; i < routers_.size() && !room; ++i) room = has_room(i);
   for (const auto& [id, request] : requests_) {
     next = std::min(next, request.deadline);
     if (room && request.state == State::kWaiting) next = std::min(next, request.not_before);

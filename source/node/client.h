@@ -122,6 +122,7 @@ class RequestKeeper {
   void expire(Instant now, Actions& actions);
   void leave_silent_routers(Instant now);
   void send_to_executor(Instant now, Requests::iterator request, Actions& actions);
+  bool has_room(size_t router) const;
   bool choose_router(const Request& request, size_t& router) const;
   absl::Status deadline_status(const Request& request) const;
   absl::Status not_allowed() const;

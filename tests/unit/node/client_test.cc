@@ -83,7 +83,7 @@ TEST_F(ClientTest, a_request_of_a_lost_router_is_sent_again_through_the_other) {
 TEST_F(ClientTest, unavailable_is_tried_again_and_any_other_status_is_the_answer) {
   step({RouterUp{0, 8}});
   step({small(1)});
-  EXPECT_EQ(find<ClientDone>(step({ReplyCame{id(1), absl::UnavailableError("executor died")}})), std::nullopt);
+  EXPECT_EQ(find<ClientDone>(step({ReplyCame{id(1), absl::UnavailableError("executor died"), 0}})), std::nullopt);
   now_ = keeper_.next_deadline();
   EXPECT_NE(find<SendToRouter>(step()), std::nullopt);
   const auto done = step({ReplyCame{id(1), absl::ResourceExhaustedError("queue full")}});
@@ -144,10 +144,42 @@ TEST_F(ClientTest, a_router_lost_after_the_ticket_does_not_disturb_the_request) 
   EXPECT_TRUE(find<ClientDone>(step({ReplyCame{id(1), absl::OkStatus()}}))->replied);
 }
 
+TEST_F(ClientTest, what_was_cancelled_where_it_had_been_left_is_neither_an_answer_nor_a_reason_to_try_again) {
+  step({RouterUp{0, 8}, ExecutorUp{"h:9", 7}});
+  step({large(1)});
+  step({TicketCame{0, ticket(1)}});
+  const auto actions = step({ReplyCame{id(1), absl::CancelledError("cancelled while it ran"), SIZE_MAX, "h:8"}});
+  EXPECT_EQ(find<ClientDone>(actions), std::nullopt);
+  now_ = now_ + Duration::from_ms(600);
+  EXPECT_EQ(find<SendToRouter>(step()), std::nullopt) << "it stays where it is";
+  EXPECT_TRUE(find<ClientDone>(step({ReplyCame{id(1), absl::OkStatus(), SIZE_MAX, "h:9"}}))->replied);
+}
+
+TEST_F(ClientTest, what_its_executor_cancelled_unasked_is_tried_again) {
+  step({RouterUp{0, 8}, ExecutorUp{"h:9", 7}});
+  step({large(1)});
+  step({TicketCame{0, ticket(1)}});
+  EXPECT_EQ(find<ClientDone>(step({ReplyCame{id(1), absl::CancelledError("its router lost us"), SIZE_MAX, "h:9"}})), std::nullopt);
+  now_ = keeper_.next_deadline();
+  EXPECT_NE(find<SendToRouter>(step()), std::nullopt);
+}
+
+TEST_F(ClientTest, a_request_that_no_router_but_a_silent_one_could_take_waits_without_being_looked_at_again_and_again) {
+  step({RouterUp{0, 8, Duration::from_ms(40)}});
+  step({small(1)});
+  now_ = now_ + Duration::from_ms(130);
+  for (int i = 0; i < 8; ++i) {
+    now_ = std::max(now_, std::min(keeper_.next_deadline(), now_ + Duration::from_ms(40)));
+    step();
+  }
+  step({small(2)});
+  EXPECT_GT(keeper_.next_deadline(), now_);
+}
+
 TEST_F(ClientTest, the_deadline_ends_it_and_says_what_failed_last) {
   step({RouterUp{0, 8}});
   step({small(1)});
-  step({ReplyCame{id(1), absl::UnavailableError("executor agent-0/host:0 died")}});
+  step({ReplyCame{id(1), absl::UnavailableError("executor agent-0/host:0 died"), 0}});
   now_ = now_ + Duration::from_ms(1'000);
   const auto actions = step();
   const auto done = find<ClientDone>(actions);
@@ -221,7 +253,7 @@ TEST_F(ClientTest, in_a_random_walk_each_request_ends_once_and_credits_hold) {
           if (!at_router[r].empty()) {
             const RequestId chosen = *at_router[r].begin();
             at_router[r].erase(chosen);
-            if (rng.below(2)) run({ReplyCame{chosen, rng.below(2) ? absl::OkStatus() : absl::UnavailableError("y")}});
+            if (rng.below(2)) run({ReplyCame{chosen, rng.below(2) ? absl::OkStatus() : absl::UnavailableError("y"), r}});
             else run({TicketCame{r, Ticket{.id = chosen, .executor_address = "e", .executor_incarnation = 1 + rng.below(2)}}});
           }
           break;

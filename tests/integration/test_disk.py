@@ -61,13 +61,14 @@ def test_restarted_servers_serve_their_blocks_again_and_removed_models_leave_the
     running = bring_up(_with_disks(tmp_path))
     with running.connect() as cluster:
         cases = deploy_stacks(cluster, "kept", 2, layers=4, width=512)
+        until(lambda: all(m["replicas_min"] == 2 for m in cluster.models()), "all replicas are known")
         events = cluster.status()["events"]
         _kill(cluster, SERVERS)
         until(lambda: all(m["replicas_min"] == 2 for m in cluster.models()), "all replicas live again")
+        assert cluster.status()["events"] == events, "nothing was deployed, lost or found anew"
         for case in cases:
             temperatures.make_cold(cluster, case[0])
             check(cluster, case)
-        assert cluster.status()["events"] == events, "nothing was deployed, lost or found anew"
         until(lambda: sum(_storage(cluster, name)["read_back_bytes"] for name in SERVERS) >= 2 * 4 * 512 * 512 * 4, "all of it came from disk")
         assert "disk " in running.tool("status").stdout
 

@@ -1,12 +1,12 @@
 #include "deploy_writer.h"
 
 #include <algorithm>
-#include <array>
 #include <memory>
 #include <new>
 #include <thread>
 
 #include "base/status.h"
+#include "completions.h"
 
 namespace cenote::native {
 namespace {
@@ -121,18 +121,8 @@ class Writer {
   }
 
   absl::Status drain() {
-    std::array<fabric::Completion, 64> completions;
-    size_t count = transport_.poll(completions);
-    if (count == 0) {
-      transport_.wait(Duration::from_ms(50));
-      count = transport_.poll(completions);
-    }
-    for (size_t i = 0; i < count; ++i) {
-      if (completions[i].code != absl::StatusCode::kOk) {
-        return absl::Status(completions[i].code, "a write to its slab failed: the server died, fell silent, or closed the slab; "
-                                                 "deploy again when it is back");
-      }
-    }
+    CENOTE_RETURN_IF_ERROR(take_completions(transport_, "a write to its slab failed: the server died, fell silent, or closed the slab; "
+                                                        "deploy again when it is back"));
     if (!report()) return absl::CancelledError("the deploy was interrupted");
     return absl::OkStatus();
   }

@@ -1,10 +1,10 @@
 #include "measure_reads.h"
 
 #include <algorithm>
-#include <array>
 #include <vector>
 
 #include "base/status.h"
+#include "completions.h"
 
 namespace cenote::native {
 namespace {
@@ -59,18 +59,7 @@ class Measurement {
     return endpoint_.read({{grant_.region_key, grant_.region_base}, offset, size}, {&region_, slot * kReadBytes, size}, slot,
                           monotonic_now() + read_timeout_);
   }
-  absl::Status drain() {
-    std::array<fabric::Completion, 16> completions;
-    size_t count = transport_.poll(completions);
-    if (count == 0) {
-      transport_.wait(Duration::from_ms(50));
-      count = transport_.poll(completions);
-    }
-    for (const fabric::Completion& completion : std::span(completions).first(count)) {
-      if (completion.code != absl::StatusCode::kOk) return absl::Status(completion.code, "a read failed");
-    }
-    return absl::OkStatus();
-  }
+  absl::Status drain() { return take_completions(transport_, "a read failed"); }
 
   fabric::Transport& transport_;
   fabric::Endpoint& endpoint_;

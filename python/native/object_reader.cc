@@ -1,11 +1,11 @@
 #include "object_reader.h"
 
 #include <algorithm>
-#include <array>
 #include <set>
 
 #include "base/hash.h"
 #include "base/status.h"
+#include "completions.h"
 
 namespace cenote::native {
 namespace {
@@ -25,18 +25,7 @@ struct Wanted {
 absl::Status read_granted(fabric::Transport& transport, const MemoryServerInfo& server, const Grant& grant,
                           std::span<Wanted*> wanted, fabric::MemoryRegion& region, Duration read_timeout, Instant granted_until) {
   CENOTE_ASSIGN_OR_RETURN(auto endpoint, transport.connect({server.fabric_provider, server.fabric_address}));
-  const auto drain = [&]() -> absl::Status {
-    std::array<fabric::Completion, 16> completions;
-    size_t count = transport.poll(completions);
-    if (count == 0) {
-      transport.wait(Duration::from_ms(50));
-      count = transport.poll(completions);
-    }
-    for (size_t i = 0; i < count; ++i) {
-      if (completions[i].code != absl::StatusCode::kOk) return absl::Status(completions[i].code, "a read failed");
-    }
-    return absl::OkStatus();
-  };
+  const auto drain = [&] { return take_completions(transport, "a read failed"); };
   size_t next = 0;
   for (const BlockGrant& block : grant.blocks) {
     while (next < wanted.size() && wanted[next]->ref->id != block.id) ++next;

@@ -15,6 +15,7 @@ from cenote import processes
 from tests.faults import inflict
 from tests.faults.hosts import Hosts, wait_until
 from tests.faults.load import REQUEST_S, Workload
+from tests.integration.corruption import flip_files, flip_memory
 
 TARGETS = {"memory": "memory-0", "agent": "agent-0", "executor": "agent-0/host:0", "router": "router-0", "controller": "controller"}
 STATES = ("idle", "deploy", "cold", "resident", "drain")
@@ -94,7 +95,7 @@ def _some(flipped: int, where: str) -> None:
 def _bad_arena(hosts: Hosts, target: str, workload: Workload) -> Iterator[None]:
     daemon = hosts.daemon(target)
     assert daemon is not None
-    _some(sum(inflict.flip_memory(daemon.pid, sample) for sample in _samples(workload)), f"the arena of {target}")
+    _some(sum(flip_memory(daemon.pid, sample) for sample in _samples(workload)), f"the arena of {target}")
     for case in workload.cases():  # What lies in caches already would hide it.
         hosts.cluster.evict(case.name)
     yield
@@ -110,7 +111,7 @@ def _bad_cache(hosts: Hosts, target: str, workload: Workload) -> Iterator[None]:
     try:
         processes.kill(executor.pid, executor.started)
         processes.wait_gone(executor.pid, executor.started, 5.0)
-        flipped = sum(inflict.flip_memory(agent.pid, sample) for sample in _samples(workload))
+        flipped = sum(flip_memory(agent.pid, sample) for sample in _samples(workload))
     finally:
         os.kill(agent.pid, signal.SIGCONT)
     _some(flipped, f"the cache of {target}")
@@ -131,7 +132,7 @@ def _other(target: str) -> str:
 def _bad_disk(hosts: Hosts, target: str, workload: Workload) -> Iterator[None]:
     """Found when the blocks are loaded: after a restart."""
     folder = hosts.state(hosts.host(target))
-    _some(sum(inflict.flip_files(folder, sample) for sample in _samples(workload)), f"the files of {target}")
+    _some(sum(flip_files(folder, sample) for sample in _samples(workload)), f"the files of {target}")
     with inflict.killed(hosts, target):
         for case in workload.cases():
             hosts.cluster.evict(case.name)

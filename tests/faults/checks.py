@@ -20,7 +20,6 @@ class Baseline:
     files: dict[str, int]  # Open file descriptors by daemon.
     processes: int
     shared_memory: frozenset[str]
-    events: int = 0
 
 
 def _daemons() -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -196,7 +195,3 @@ def wait_until(what: str, true: Any, why: Any = lambda: "", timeout_s: float = P
             raise AssertionError(f"{what}: not within {timeout_s:.0f} s{': ' if why() else ''}{why()}")
         time.sleep(0.05)
     return time.monotonic() - begun
-
-
-def dump(value: Any) -> str:
-    return json.dumps(value, indent=2, default=str)

@@ -6,24 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from cenote.export import export_model
 from cenote.graph_types import ExportedModel
-
-
-class Stack(nn.Module):
-    """`layers` square layers of `width`: 4 x width^2 bytes each."""
-
-    def __init__(self, layers: int, width: int, seed: int) -> None:
-        super().__init__()
-        torch.manual_seed(seed)
-        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        for layer in self.layers:
-            x = torch.tanh(layer(x))
-        return x
+from tests.integration.small_models import Stack
 
 
 @dataclass(frozen=True)

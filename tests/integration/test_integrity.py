@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from integration.corruption import flip_memory
 from integration.running import Running, member, until
 from integration.small_models import Stack
 
@@ -15,41 +16,12 @@ from cenote.cluster import Cluster
 from cenote.errors import Error
 
 
-def _arena(pid: int) -> list[tuple[int, int]]:
-    """Where the server's memory for blocks may lie: mappings about as large as its settings say."""
-    found = []
-    with open(f"/proc/{pid}/maps") as maps:
-        for line in maps:
-            begin, end = (int(word, 16) for word in line.split()[0].split("-"))
-            if 80 << 20 <= end - begin <= 256 << 20 and " r" in line:
-                found.append((begin, end - begin))
-    return found
-
-
-def _flip(pid: int, sample: bytes) -> int:
-    """Changes the byte after each occurrence of `sample` in a memory server, as a failing DIMM would. Returns how many; a slab
-    may have kept a copy."""
-    flipped = 0
-    with open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:
-        for begin, size in _arena(pid):
-            memory.seek(begin)
-            content = memory.read(size)
-            at = content.find(sample)
-            while at >= 0:
-                victim = begin + at + len(sample)
-                memory.seek(victim)
-                memory.write(bytes([content[at + len(sample)] ^ 1]))
-                flipped += 1
-                at = content.find(sample, at + len(sample))
-    return flipped
-
-
 def _corrupt(cluster: Cluster, server: str, module: Stack) -> None:
     """One byte in each layer's weights."""
     pid = member(cluster, server)["pid"]
     for layer in module.layers:
         rows = layer.weight.detach().numpy().reshape(-1)
-        assert _flip(pid, np.ascontiguousarray(rows[1000:1016]).tobytes()) >= 1, server
+        assert flip_memory(pid, np.ascontiguousarray(rows[1000:1016]).tobytes()) >= 1, server
 
 
 def _deploy_cold(cluster: Cluster, name: str) -> tuple[Stack, torch.Tensor, torch.Tensor]:

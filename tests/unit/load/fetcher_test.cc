@@ -148,6 +148,15 @@ class FetcherTest : public testing::Test {
     return results_[job];
   }
 
+  void fetch_beside_a_silent_server(const FetcherOptions& options) {
+    start({"a", "b"}, {}, options);
+    faulty_->silence_peer(servers_["a"]->address());
+    fetcher_->add({.id = 1, .blocks = blocks_});
+    const FetchResult result = wait_for(1);
+    ASSERT_TRUE(result.status.ok()) << result.status;
+    expect_all_there();
+  }
+
   void expect_all_there() {
     for (size_t i = 0; i < blocks_.size(); ++i) {
       const FetchBlock& block = blocks_[i];
@@ -247,24 +256,14 @@ TEST_F(FetcherTest, a_silent_server_costs_one_deadline_and_then_the_replica_serv
   FetcherOptions options;
   options.servers.read_timeout = Duration::from_ms(200);
   options.servers.silence_max = Duration::from_seconds(30);  // Even then.
-  start({"a", "b"}, {}, options);
-  faulty_->silence_peer(servers_["a"]->address());
-  fetcher_->add({.id = 1, .blocks = blocks_});
-  const FetchResult result = wait_for(1);
-  ASSERT_TRUE(result.status.ok()) << result.status;
-  expect_all_there();
+  ASSERT_NO_FATAL_FAILURE(fetch_beside_a_silent_server(options));
   EXPECT_GT(fetcher_->stats().failed_reads, 0u);
 }
 
 TEST_F(FetcherTest, a_silent_server_is_noticed_long_before_its_reads_deadline) {
   FetcherOptions options;
   options.servers.read_timeout = Duration::from_seconds(60);
-  start({"a", "b"}, {}, options);
-  faulty_->silence_peer(servers_["a"]->address());
-  fetcher_->add({.id = 1, .blocks = blocks_});
-  const FetchResult result = wait_for(1);
-  ASSERT_TRUE(result.status.ok()) << result.status;
-  expect_all_there();
+  ASSERT_NO_FATAL_FAILURE(fetch_beside_a_silent_server(options));
   EXPECT_GT(fetcher_->stats().suspected, 0u);
 }
 

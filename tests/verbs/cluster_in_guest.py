@@ -88,6 +88,11 @@ def _member(cluster: Cluster, name: str) -> dict[str, Any] | None:
     return next((member for member in cluster.status(timeout_s=20.0)["members"] if member["name"] == name), None)
 
 
+def _fetched_bytes(cluster: Cluster) -> int:
+    agent = _member(cluster, "agent-0")
+    return 0 if agent is None else agent["fetched_bytes"]
+
+
 def _until(true: Callable[[], Any], what: str) -> Any:
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:

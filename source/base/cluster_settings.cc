@@ -22,6 +22,7 @@ struct Table {
   uint32_t count(const char* key) const { return static_cast<uint32_t>(settings.integer(path(key))); }
   uint64_t bytes(const char* key) const { return settings.bytes(path(key)); }
   double number(const char* key) const { return settings.number(path(key)); }
+  bool boolean(const char* key) const { return settings.boolean(path(key)); }
   Duration duration(const char* key) const { return settings.duration(path(key)); }
 };
 
@@ -73,6 +74,7 @@ AgentSettings agent_of(const Table& table) {
                       .host = table.text("host"),
                       .cache_capacity_bytes = table.bytes("cache_capacity"),
                       .cache_directory = table.text("cache_directory"),
+                      .check_cached = table.boolean("check_cached"),
                       .reads_in_flight = table.count("reads_in_flight"),
                       .read_bytes = table.bytes("read_size"),
                       .read_timeout = table.duration("read_timeout"),

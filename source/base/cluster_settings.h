@@ -66,6 +66,7 @@ struct AgentSettings {
   uint64_t cache_capacity_bytes = 0;
   std::string cache_directory;      // Resolved; "auto" became /dev/shm.
   bool cache_directory_auto = true;  // A tmpfs of its own is better, where it may be mounted.
+  bool check_cached = true;
   uint32_t reads_in_flight = 0;
   uint64_t read_bytes = 0;  // A multiple of kChunkBytes.
   Duration read_timeout;

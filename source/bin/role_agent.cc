@@ -141,7 +141,8 @@ class AgentRole {
                                .cache_bytes = cache_->data_bytes(),
                                .cache_words = cache_->word_count(),
                                .cache_path = cache_->path(),
-                               .cache_file_bytes = cache_->file_bytes()};
+                               .cache_file_bytes = cache_->file_bytes(),
+                               .check_cached = settings_.check_cached};
     for (const DeviceSettings& device : settings_.devices) options.devices.push_back(device.name);
     options.beat = beat_interval(context_.settings.silence_max);
     options.silence_max = std::max(options.silence_max, context_.settings.controller.heartbeat_interval * 4);

@@ -21,6 +21,8 @@
 namespace cenote {
 namespace {
 
+constexpr int64_t kWriteAgainMs = 1000;
+
 // Whether `host` is an address of this machine: whoever may bind it.
 bool is_here(const std::string& host) {
   addrinfo hints{.ai_socktype = SOCK_DGRAM};
@@ -100,6 +102,7 @@ class SupervisorRole {
     if (next < Instant::infinite_future()) {
       timeout_ms = std::clamp<int64_t>((next - monotonic_now()).ns / 1'000'000 + 1, 0, 60'000);
     }
+    if (!written_) timeout_ms = timeout_ms < 0 ? kWriteAgainMs : std::min(timeout_ms, kWriteAgainMs);
     ::poll(fds.data(), fds.size(), static_cast<int>(timeout_ms));
   }
 
@@ -119,7 +122,7 @@ class SupervisorRole {
         ++it;
       }
     }
-    bool changed = false;
+    bool changed = !written_;
     do {
       std::vector<node::SupervisorAction> actions;
       machine_.step(monotonic_now(), events, actions);
@@ -155,8 +158,8 @@ class SupervisorRole {
   void perform(const node::ChildChanged&, std::vector<node::SupervisorEvent>&, bool& changed) { changed = true; }
   void perform(const node::StopDone&, std::vector<node::SupervisorEvent>&, bool&) { done_ = true; }
 
-  // What `cenote` reads: replaced as a whole, so a reader never sees half of it.
-  void write_state() const {
+  // What `cenote` reads: replaced as a whole, so a reader never sees half of it. On a full disk it is stale until there is room again.
+  void write_state() {
     nlohmann::json state = {{"version", 1}, {"pid", ::getpid()}, {"children", nlohmann::json::array()}};
     for (const auto& [name, child] : machine_.children()) {
       state["children"].push_back({{"name", name}, {"role", role_name(child.child.role)}, {"pid", child.pid},
@@ -166,7 +169,10 @@ class SupervisorRole {
     std::ofstream file(next, std::ios::trunc);
     file << state.dump(2) << "\n";
     file.close();
-    if (!file || std::rename(next.c_str(), path.c_str()) != 0) LOG_ERROR("cannot write {}: is its disk full?", path);
+    const bool written = file && std::rename(next.c_str(), path.c_str()) == 0;
+    if (!written && written_) LOG_ERROR("cannot write {}: is its disk full? It is tried again each second", path);
+    if (written && !written_) LOG_INFO("{} is written again", path);
+    written_ = written;
   }
 
   const RoleContext& context_;
@@ -174,6 +180,7 @@ class SupervisorRole {
   node::Supervisor machine_;
   std::map<std::string, Process> processes_;
   bool done_ = false;
+  bool written_ = true;  // What state_path() says is so.
 };
 
 }  // namespace

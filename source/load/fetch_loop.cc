@@ -42,11 +42,12 @@ bool Fetcher::Loop::step(Instant now) {
     for (const Landed& landed : landed_) check(landed);
     landed_.clear();
   }
+  const bool checked = check_kept();
   const bool lost = watch(now);
   ask_grants(now);
   expire_at_ = queue.expire(now);
   report();
-  return arrived || lost;  // Its reads go elsewhere at once.
+  return arrived || checked || lost;  // Its reads go elsewhere at once.
 }
 
 void Fetcher::Loop::post(Instant now) {
@@ -128,6 +129,23 @@ void Fetcher::Loop::check(const Landed& landed) {
     LOG_WARNING("corrupt chunk: block {} chunk {} from {}; reading it again", block.ref.id.short_hex(), i, landed.read.server);
   }
   queue.checked(landed.read, landed.check, good, verify);
+}
+
+bool Fetcher::Loop::check_kept() {
+  const std::shared_ptr<FetchQueue::Work> work = queue.next_kept();
+  if (work == nullptr) return false;
+  const FetchBlock& block = work->block;
+  const Instant begin = monotonic_now();
+  const uint32_t kept = work->landed;
+  const uint32_t good = matching(block, kept);
+  if (good != 0) cache.publish(block.extent.word, good, work->all());
+  if (const uint32_t bad = kept & ~good; bad != 0) {
+    stats.corrupt_chunks += static_cast<uint64_t>(__builtin_popcount(bad));
+    LOG_WARNING("corrupt chunks: {} of block {} changed in the cache while nobody used them; reading them anew", __builtin_popcount(bad),
+                block.ref.id.short_hex());
+  }
+  queue.kept_checked(work, kept, good, monotonic_now() - begin);
+  return true;
 }
 
 void Fetcher::Loop::lose(const std::string& server, Instant now, std::string_view why) {

@@ -48,6 +48,8 @@ struct Fetcher::Loop {
   void ask_grants(Instant now);
   bool poll(Instant now);
   void check(const Landed& landed);
+  // One kept block, so that the link is looked at in between. False: there is none.
+  bool check_kept();
   uint32_t matching(const FetchBlock& block, uint32_t chunks) const;
   bool watch(Instant now);  // True: a server fell silent.
   void report();

@@ -1,6 +1,7 @@
 #include "load/fetch_queue.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/status.h"
 
@@ -28,7 +29,7 @@ void FetchQueue::add(FetchJob request) {
       work = std::make_shared<Work>();
       work->block = std::move(block);
       work->done = work->block.have & work->all();
-      work->open = work->all() & ~work->done;
+      (work->block.kept ? work->kept : work->open) = work->all() & ~work->done;
     } else {
       // The same bytes at the same place; only who holds them may be news.
       CENOTE_CHECK(work->block.extent.offset_bytes == block.extent.offset_bytes && work->block.ref == block.ref);
@@ -214,13 +215,42 @@ void FetchQueue::checked(const Read& read, uint32_t checked, uint32_t good, Dura
     }
     return;
   }
-  if (work.done != work.all()) return;
-  const std::shared_ptr<Work> keep = read.work;
-  works_.erase(work.block.ref.id);
-  for (const uint64_t id : std::set<uint64_t>(work.jobs)) {
+  if (work.done == work.all()) complete(read.work);
+}
+
+// `work` by value: the table's own goes.
+void FetchQueue::complete(std::shared_ptr<Work> work) {
+  works_.erase(work->block.ref.id);
+  for (const uint64_t id : std::set<uint64_t>(work->jobs)) {
     Job& job = jobs_.at(id);
     if (--job.unfinished == 0) end(job, absl::OkStatus());
   }
+}
+
+std::shared_ptr<FetchQueue::Work> FetchQueue::next_kept() {
+  for (const uint64_t id : order_) {
+    Job& job = jobs_.at(id);
+    while (job.kept_cursor < job.works.size() && job.works[job.kept_cursor]->kept == 0) ++job.kept_cursor;
+    if (job.kept_cursor == job.works.size()) continue;
+    const std::shared_ptr<Work>& work = job.works[job.kept_cursor];
+    work->landed |= std::exchange(work->kept, 0);
+    return work;
+  }
+  return nullptr;
+}
+
+void FetchQueue::kept_checked(const std::shared_ptr<Work>& work, uint32_t checked, uint32_t good, Duration verify) {
+  CENOTE_CHECK((work->landed & checked) == checked && (good & ~checked) == 0);
+  work->landed &= ~checked;
+  work->done |= good;
+  const uint32_t bad = checked & ~good;
+  for (const uint64_t id : work->jobs) {
+    Job& job = jobs_.at(id);
+    job.result.verify = job.result.verify + verify;
+    job.result.refetched += static_cast<uint64_t>(__builtin_popcount(bad));
+  }
+  if (bad != 0) reopen(*work, bad);
+  if (work->done == work->all()) complete(work);
 }
 
 void FetchQueue::failed(const Read& read) {
@@ -261,6 +291,7 @@ void FetchQueue::end(Job& job, absl::Status status) {
     job.result.missing.push_back(work->block.ref.id);
     if (!work->jobs.empty()) continue;  // Others go on with it.
     work->removed = true;
+    work->kept = 0;
     work->open = 0;
     work->landed = 0;
     given_up_.push_back(work->block.extent);

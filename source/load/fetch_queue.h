@@ -3,7 +3,7 @@
 //
 // Order: chunks that somebody waits for, then urgent jobs, then the rest; jobs of one kind in the order they came, blocks in the
 // job's order. A block wanted by several jobs is one piece of work. Replicas are taken in the job's order; one that sent corrupt bytes
-// of a block comes last for that block. Thread-compatible.
+// of a block comes last for that block. Kept chunks are checked in the order of urgent jobs and the rest. Thread-compatible.
 #pragma once
 
 #include <cstdint>
@@ -46,9 +46,10 @@ struct FetchLimits {
 
 class FetchQueue {
  public:
-  // One block. Its chunks are each in one of four states; the masks are disjoint and fill all().
+  // One block. Its chunks are each in one of five states; the masks are disjoint and fill all().
   struct Work {
     FetchBlock block;
+    uint32_t kept = 0;     // There since an earlier use: to be checked, and read if they changed.
     uint32_t open = 0;     // To be read.
     uint32_t flying = 0;   // In a read.
     uint32_t landed = 0;   // Read, not checked.
@@ -86,6 +87,10 @@ class FetchQueue {
   uint32_t arrived(const Read& read, Instant now);
   // What the check gave; `good` chunks were published before this call. The others are read again, elsewhere if possible.
   void checked(const Read& read, uint32_t checked, uint32_t good, Duration verify);
+  // The next block with kept chunks: those are its `landed` ones then, to be checked now and told to kept_checked(). Null: none.
+  std::shared_ptr<Work> next_kept();
+  // `good` of its landed chunks were published before this call; the others are read.
+  void kept_checked(const std::shared_ptr<Work>& work, uint32_t checked, uint32_t good, Duration verify);
   // The read failed; nothing writes into its target any more.
   void failed(const Read& read);
 
@@ -105,6 +110,7 @@ class FetchQueue {
     std::vector<std::shared_ptr<Work>> works;
     std::vector<FetchBlock> ahead;
     size_t cursor = 0;      // Works before it have nothing open.
+    size_t kept_cursor = 0; // Works before it have nothing kept.
     size_t unfinished = 0;  // Works not done.
     size_t draining = 0;    // With `ended`: removed works whose reads still fly.
     bool ended = false;
@@ -122,6 +128,7 @@ class FetchQueue {
   Read start(const std::shared_ptr<Work>& work, const std::string& server, Instant now);
   void reopen(Work& work, uint32_t chunks);
   void quiet(const std::shared_ptr<Work>& work);
+  void complete(std::shared_ptr<Work> work);
   void end(Job& job, absl::Status status);
   void finish(uint64_t id);
   bool wanted_open(const Work& work) const { return !work.removed && (work.wanted & work.open) != 0; }

@@ -4,7 +4,8 @@
 // (438 MB), GPT-2 (498 MB): 241, 438, 498 ms at 1 GB/s; 80, 146, 166 ms at the 3 GB/s of loopback tcp. XXH3 at 26 GB/s adds 4 % of a core at
 // 1 GB/s and, being done while later reads fly, 40 us (1 MiB) to the end. Reads: whole chunks, 1 MiB, 4 in flight; more adds latency only.
 //
-// Each chunk is checked as it arrives, published, and its waiters woken. A corrupt one is read again from another replica, counted
+// Each chunk is checked as it arrives, published, and its waiters woken. So is what the cache kept from an earlier use, between reads: a
+// cached ResNet-152, BERT-base, GPT-2 in 9, 17, 19 ms of this thread. A corrupt chunk is read again from another replica, counted
 // and named in the log. A read past its deadline or broken closes the server's endpoint; its reads go to another replica, the server is
 // tried later with back-off. Grants are asked for in batches through `ask_grant` and renewed before they end. `link_gb_per_s`
 // paces reads to model a slower link. The thread sleeps in Transport::wait(), it never spins.

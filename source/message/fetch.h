@@ -19,6 +19,7 @@ struct FetchBlock {
   std::vector<uint64_t> chunk_sums;   // Empty: the block is checked whole against its id (manifests, whose sums nobody knows yet).
   std::vector<std::string> replicas;  // Memory servers that hold it, preferred first.
   uint32_t have = 0;                  // Chunks there already: never written again. The fetcher reads them off the arrival word.
+  bool kept = false;                  // The others lie there since an earlier use: checked where they are, read only if they changed.
 };
 
 // Blocks in the order they are needed. A block that another job fetches already is fetched once, for both.
@@ -38,7 +39,7 @@ struct FetchResult {
   Duration network;                   // First read posted to last byte arrived.
   Duration verify;
   uint64_t bytes = 0;                 // That came over the fabric for it.
-  uint64_t refetched = 0;             // Chunks that came corrupt.
+  uint64_t refetched = 0;             // Chunks that came corrupt, or were kept and have changed.
 };
 
 }  // namespace cenote

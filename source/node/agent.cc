@@ -8,7 +8,7 @@ namespace cenote::node {
 
 using namespace agent;  // NOLINT: this file speaks of nothing else.
 
-Agent::Agent(AgentOptions options) : options_(std::move(options)), index_(options_.cache_bytes, options_.cache_words) {
+Agent::Agent(AgentOptions options) : options_(std::move(options)), index_(options_.cache_bytes, options_.cache_words, options_.check_cached) {
   executors_.resize(options_.devices.size());
   for (Executor& executor : executors_) executor.spawn_at = Instant{};  // At the first step.
 }

@@ -35,6 +35,7 @@ struct AgentOptions {
   uint32_t cache_words = 0;
   std::string cache_path;                // For Attached.
   uint64_t cache_file_bytes = 0;
+  bool check_cached = true;              // What was in nobody's use is checked before it is used again.
   Duration unknown_timeout = Duration::from_seconds(2);     // An acquired revision may be deployed just now.
   Duration acquire_timeout = Duration::from_seconds(30);    // Waiting for room.
   Duration retry_min = Duration::from_ms(200);              // Of failed fetches, doubling.

@@ -190,7 +190,8 @@ bool Agent::fetch(Revision& revision, std::span<const BlockEntry> blocks, bool a
     to.push_back({.ref = ref,
                   .extent = slot->extent,
                   .chunk_sums = sums,
-                  .replicas = replicas == replicas_.end() ? std::vector<std::string>{} : replicas->second});
+                  .replicas = replicas == replicas_.end() ? std::vector<std::string>{} : replicas->second,
+                  .kept = slot->kept});
   };
   for (const BlockEntry& block : blocks) add(block.ref, block.chunk_sums, job.blocks);
   if (ahead) {
@@ -206,7 +207,8 @@ bool Agent::fetch(Revision& revision, std::span<const BlockEntry> blocks, bool a
 void Agent::answer(Revision& revision) {
   uint64_t cached = 0;
   for (const BlockRef& ref : revision.record.blocks) {
-    if (index_.find(ref.id)->whole) cached += ref.size_bytes;
+    const CacheIndex::Slot* slot = index_.find(ref.id);
+    if (slot->whole || slot->kept) cached += ref.size_bytes;
   }
   if (!revision.pending.empty()) revision.releasing = false;  // It is in use again: others must be asked instead.
   for (const Pending& pending : std::exchange(revision.pending, {})) {

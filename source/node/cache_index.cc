@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
 
 #include "base/status.h"
 #include "base/units.h"
@@ -23,7 +24,8 @@ std::vector<BlockRef> distinct(std::span<const BlockRef> refs) {
 
 }  // namespace
 
-CacheIndex::CacheIndex(uint64_t size_bytes, uint32_t words) : extents_(size_bytes, kBlockAlignBytes) {
+CacheIndex::CacheIndex(uint64_t size_bytes, uint32_t words, bool check_again)
+    : check_again_(check_again), extents_(size_bytes, kBlockAlignBytes) {
   for (uint32_t word = words; word > 0; --word) free_words_.push_back(word - 1);
 }
 
@@ -32,6 +34,7 @@ absl::Status CacheIndex::place(std::span<const BlockRef> refs, Instant now, Chan
   const std::vector<BlockRef> blocks = distinct(refs);
   std::vector<BlockRef> missing;
   std::vector<BlockRef> pinned;
+  std::vector<Slot*> rested;  // Pinned by nobody until now.
   uint64_t total = 0;
   uint64_t needed = 0;
   for (const BlockRef& ref : blocks) {
@@ -43,7 +46,10 @@ absl::Status CacheIndex::place(std::span<const BlockRef> refs, Instant now, Chan
       needed += padded(ref);
       continue;
     }
-    if (slot->second.pins++ == 0) pinned_bytes_ += padded(ref);
+    if (slot->second.pins++ == 0) {
+      pinned_bytes_ += padded(ref);
+      rested.push_back(&slot->second);
+    }
     slot->second.last_use = now;
     pinned.push_back(ref);
   }
@@ -55,6 +61,11 @@ absl::Status CacheIndex::place(std::span<const BlockRef> refs, Instant now, Chan
     return absl::ResourceExhaustedError(str_cat("the cache of ", format_bytes(size_bytes()), " has ", format_bytes(pinned_bytes_),
                                                 " in use, another ", format_bytes(needed),
                                                 " are needed; evict a model or raise agent.cache_capacity"));
+  }
+  for (Slot* slot : rested) {
+    if (!check_again_) continue;
+    slot->kept = slot->kept || std::exchange(slot->whole, false);
+    change.emptied.push_back(slot->extent.word);
   }
   return absl::OkStatus();
 }
@@ -163,7 +174,9 @@ const CacheIndex::Slot* CacheIndex::find(const Digest& block) const {
 
 void CacheIndex::set_whole(const Digest& block) {
   const auto slot = slots_.find(block);
-  if (slot != slots_.end()) slot->second.whole = true;
+  if (slot == slots_.end()) return;
+  slot->second.whole = true;
+  slot->second.kept = false;
 }
 
 }  // namespace cenote::node

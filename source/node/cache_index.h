@@ -3,6 +3,9 @@
 //
 // A block is pinned by each revision that is in use and consists of it. Pinned blocks never leave. A block's slot is its extent and
 // its arrival word; both go to another block only after the first one is gone from the index.
+//
+// What nobody pins lies in memory that may change while nobody looks. With `check_again`, pinning it anew takes its arrival word back: it
+// is whole once more when somebody has checked it.
 #pragma once
 
 #include <cstdint>
@@ -24,16 +27,17 @@ class CacheIndex {
     BlockRef ref;
     CacheExtent extent;
     uint32_t pins = 0;
-    bool whole = false;  // All chunks have arrived.
+    bool whole = false;  // All chunks have arrived, and match.
+    bool kept = false;   // They had: to be checked before they count as whole.
     Instant last_use;
   };
   // What changed: words that belong to another block now.
   struct Change {
-    std::vector<uint32_t> emptied;  // Reset: a new block comes.
+    std::vector<uint32_t> emptied;  // Reset: a new block comes, or a kept one is to be checked.
     std::vector<uint32_t> retired;  // Its block left.
   };
 
-  CacheIndex(uint64_t size_bytes, uint32_t words);
+  CacheIndex(uint64_t size_bytes, uint32_t words, bool check_again);
 
   // Pins each distinct block of `refs` once, making room for those that are not there by evicting the least recently used unpinned
   // ones. All or nothing, except that blocks evicted on the way stay evicted. kResourceExhausted: it cannot fit; `*shortage_bytes` is 0 if
@@ -57,6 +61,7 @@ class CacheIndex {
   bool insert(std::span<const BlockRef> missing, Instant now, Change& change);
   void add_slot(const BlockRef& ref, memory::Extent extent, Instant now, Change& change);
 
+  const bool check_again_;
   memory::Extents extents_;
   std::vector<uint32_t> free_words_;  // Taken from the back.
   std::map<Digest, Slot> slots_;

@@ -36,7 +36,8 @@ void FetchSide::add(FetchJob job) {
 void FetchSide::step(Instant now) {
   while (true) {
     post(now);
-    const bool arrived = poll(now);
+    bool arrived = poll(now);
+    for (; check_kept(); arrived = true) {}
     ask_grants(now);
     expire_at_ = queue_.expire(now);
     mark_given_up();
@@ -121,6 +122,21 @@ void FetchSide::check(const load::FetchQueue::Read& read, uint32_t chunks) {
   }
   corrupt_chunks_ += static_cast<uint64_t>(__builtin_popcount(chunks & ~good));
   queue_.checked(read, chunks, good, Duration{});
+}
+
+bool FetchSide::check_kept() {
+  const std::shared_ptr<load::FetchQueue::Work> work = queue_.next_kept();
+  if (work == nullptr) return false;
+  const FetchBlock& block = work->block;
+  const uint32_t kept = work->landed;
+  const uint32_t good = matching(block, kept);
+  if (good != 0) {
+    if (!cache_->words[block.extent.word].live) agent_.world().fail(str_cat(agent_.name(), " publishes kept chunks of a slot that belongs to no block"));
+    cache_->publish(block.extent.word, good);
+  }
+  corrupt_chunks_ += static_cast<uint64_t>(__builtin_popcount(kept & ~good));
+  queue_.kept_checked(work, kept, good, Duration{});
+  return true;
 }
 
 void FetchSide::lose(const std::string& server, Instant now, std::string_view why) {

@@ -31,6 +31,7 @@ class FetchSide {
   void post(Instant now);
   bool poll(Instant now);
   void check(const load::FetchQueue::Read& read, uint32_t chunks);
+  bool check_kept();
   uint32_t matching(const FetchBlock& block, uint32_t chunks) const;
   void ask_grants(Instant now);
   void lose(const std::string& server, Instant now, std::string_view why);

@@ -20,7 +20,7 @@ from tests.faults.models import Case, make_case
 REQUEST_S = 30.0
 CHANGE_S = 45.0
 _PAUSE_S = 0.01
-_AWAY = ("unavailable", "deadline_exceeded", "aborted")
+_AWAY = ("unavailable", "deadline_exceeded", "aborted", "resource_exhausted")  # The last: a full disk refuses until there is room.
 
 
 class Load:
@@ -73,7 +73,7 @@ class Load:
             self.slowest_s = max(self.slowest_s, took)
 
     def change(self, what: str, do: Callable[[], object], already: tuple[str, ...] = ()) -> bool:
-        """Retries while a daemon is away. `already`: codes that say an earlier try had succeeded without our hearing of it."""
+        """Retries while a daemon is away or has no room. `already`: codes that say an earlier try had succeeded without our hearing of it."""
         end = time.monotonic() + CHANGE_S
         tried = False
         while True:

@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 import torch
 from integration.corruption import flip_memory
-from integration.running import Running, member, until
+from integration.running import Running, member, stopped, until
 from integration.small_models import Stack
 
-from cenote import temperatures
+from cenote import processes, temperatures
 from cenote.cluster import Cluster
 from cenote.errors import Error
 
 
-def _corrupt(cluster: Cluster, server: str, module: Stack) -> None:
+def _corrupt(cluster: Cluster, daemon: str, module: Stack) -> None:
     """One byte in each layer's weights."""
-    pid = member(cluster, server)["pid"]
+    pid = member(cluster, daemon)["pid"]
     for layer in module.layers:
         rows = layer.weight.detach().numpy().reshape(-1)
-        assert flip_memory(pid, np.ascontiguousarray(rows[1000:1016]).tobytes()) >= 1, server
+        assert flip_memory(pid, np.ascontiguousarray(rows[1000:1016]).tobytes()) >= 1, daemon
 
 
 def _deploy_cold(cluster: Cluster, name: str) -> tuple[Stack, torch.Tensor, torch.Tensor]:
@@ -43,6 +43,27 @@ def test_corrupt_chunks_come_from_the_other_replica_and_are_counted_and_named(ru
         assert len(named) == member(cluster, "agent-0")["integrity_failures"], log
         known = {block[0] for block in cluster.models("flipped", blocks=True)[0]["record"]["blocks"]}
         assert all(any(block.startswith(short) for block in known) for short in named)
+
+
+def test_what_changed_in_the_cache_while_nobody_used_it_is_read_anew(running: Running) -> None:
+    with running.connect() as cluster:
+        module, x, expected = _deploy_cold(cluster, "rested")
+        torch.testing.assert_close(cluster.infer("rested", x), expected, rtol=1e-5, atol=1e-6)
+        before = member(cluster, "agent-0")
+        with stopped(before["pid"]):
+            for executor in before["executors"]:
+                started = processes.start_time(executor["pid"])
+                assert started is not None
+                processes.kill(executor["pid"], started)
+                processes.wait_gone(executor["pid"], started, 5.0)
+            _corrupt(cluster, "agent-0", module)
+        torch.testing.assert_close(cluster.infer("rested", x), expected, rtol=1e-5, atol=1e-6)
+        until(lambda: member(cluster, "agent-0")["integrity_failures"] >= len(module.layers), "the agent counts them")
+        fetched = member(cluster, "agent-0")["fetched_bytes"] - before["fetched_bytes"]
+        weights = cluster.models("rested")[0]["record"]["weight_bytes"]
+        assert 0 < fetched < 2 * weights, "only what changed, or, where each chunk has changed, all of it once"
+        log = (running.directory / "logs" / "agent-0.log").read_text()
+        assert "changed in the cache while nobody used them" in log, log
 
 
 def test_what_is_corrupt_everywhere_is_never_computed_on(running: Running) -> None:

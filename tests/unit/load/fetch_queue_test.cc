@@ -93,6 +93,52 @@ TEST(FetchQueue, what_is_there_already_is_not_read) {
   EXPECT_TRUE(queue.take_finished().front().status.ok());
 }
 
+TEST(FetchQueue, what_was_kept_is_checked_and_read_only_where_it_changed) {
+  FetchQueue queue({});
+  FetchBlock kept = block_of(1, kMiB, {"a"});
+  kept.kept = true;
+  kept.have = 0x1;
+  FetchBlock manifest = block_of(2, kMiB, {"a"}, false);
+  manifest.kept = true;
+  queue.add({.id = 1, .blocks = {kept, manifest, block_of(3, kChunkBytes, {"a"})}});
+  const auto first = queue.next_kept();
+  ASSERT_TRUE(first != nullptr);
+  EXPECT_EQ(first->landed, 0xeu);
+  const auto second = queue.next_kept();
+  ASSERT_TRUE(second != nullptr);
+  EXPECT_EQ(second->landed, 0xfu);
+  EXPECT_EQ(queue.next_kept(), nullptr);
+  queue.kept_checked(first, 0xe, 0xa, {});
+  queue.kept_checked(second, 0xf, 0, {});
+  const std::vector<std::pair<uint32_t, uint32_t>> expected = {{1, 2}, {2, 0}, {3, 0}};
+  EXPECT_EQ(drain(queue, Servers()), expected);
+  const auto finished = queue.take_finished();
+  ASSERT_EQ(finished.size(), 1u);
+  EXPECT_TRUE(finished[0].status.ok());
+  EXPECT_EQ(finished[0].refetched, 5u);
+  EXPECT_EQ(finished[0].bytes, kChunkBytes + kMiB + kChunkBytes);
+  EXPECT_TRUE(queue.idle());
+}
+
+TEST(FetchQueue, kept_blocks_need_no_server_and_a_cancelled_one_is_checked_by_who_wants_it_next) {
+  FetchQueue queue({});
+  FetchBlock kept = block_of(1, kMiB, {});
+  kept.kept = true;
+  queue.add({.id = 1, .blocks = {kept}});
+  queue.cancel(1);
+  EXPECT_EQ(queue.next_kept(), nullptr);
+  ASSERT_EQ(queue.take_finished().size(), 1u);
+  queue.add({.id = 2, .blocks = {kept}});
+  const auto work = queue.next_kept();
+  ASSERT_TRUE(work != nullptr);
+  queue.kept_checked(work, 0xf, 0xf, {});
+  const auto finished = queue.take_finished();
+  ASSERT_EQ(finished.size(), 1u);
+  EXPECT_TRUE(finished[0].status.ok());
+  EXPECT_EQ(finished[0].bytes, 0u);
+  EXPECT_TRUE(queue.idle());
+}
+
 TEST(FetchQueue, the_first_replica_serves_and_the_next_one_when_it_may_not_be_asked) {
   FetchQueue queue({});
   Servers servers;
@@ -225,6 +271,7 @@ RC_GTEST_PROP(FetchQueueProperties, chunks_fly_once_are_published_once_and_jobs_
       const uint64_t b = rng.below(sizes.size());
       FetchBlock block = block_of(b, sizes[b], {"a", "b"}, b % 3 != 0);
       block.have = published[static_cast<uint32_t>(b)];
+      block.kept = (block.have == 0 || b % 3 != 0) && rng.below(3) == 0;
       job.blocks.push_back(block);
     }
     jobs[job.id] = false;
@@ -234,7 +281,7 @@ RC_GTEST_PROP(FetchQueueProperties, chunks_fly_once_are_published_once_and_jobs_
     const bool last = step >= 300;  // Calm at the end: everything must finish.
     now = now + Duration::from_ms(static_cast<int64_t>(rng.below(20)));
     if (last) servers.state.clear();
-    switch (rng.below(last ? 4 : 8)) {
+    switch (rng.below(last ? 5 : 9)) {
       case 0:
       case 1:
       case 2:
@@ -266,10 +313,21 @@ RC_GTEST_PROP(FetchQueueProperties, chunks_fly_once_are_published_once_and_jobs_
         queue.checked(read, check, good, {});
         break;
       }
-      case 4: add(); break;
+      case 4:
+        if (const auto work = queue.next_kept()) {
+          const uint32_t word = work->block.extent.word;
+          const uint32_t check = work->landed;
+          uint32_t good = check;
+          if (rng.below(4) == 0) good = work->block.chunk_sums.empty() ? 0 : check & static_cast<uint32_t>(rng.next());
+          RC_ASSERT((flying[word] & check) == 0u && (published[word] & check) == 0u);
+          published[word] |= good;
+          queue.kept_checked(work, check, good, {});
+        }
+        break;
       case 5: queue.cancel(rng.below(next_job)); break;
       case 6: servers.state[rng.below(2) ? "a" : "b"] = rng.below(2) ? Availability::kLater : Availability::kReady; break;
-      case 7: queue.want(id_of(rng.below(sizes.size())), static_cast<uint32_t>(rng.next())); break;
+      case 7: add(); break;
+      case 8: queue.want(id_of(rng.below(sizes.size())), static_cast<uint32_t>(rng.next())); break;
     }
     queue.expire(now);
     collect();
@@ -277,6 +335,7 @@ RC_GTEST_PROP(FetchQueueProperties, chunks_fly_once_are_published_once_and_jobs_
   // Drain.
   for (int i = 0; i < 2000 && !queue.idle(); ++i) {
     while (const auto read = queue.next(servers, now, needed)) reads.push_back(*read);
+    while (const auto work = queue.next_kept()) queue.kept_checked(work, work->landed, work->landed, {});
     for (const FetchQueue::Read& read : std::exchange(reads, {})) {
       const uint32_t check = queue.arrived(read, now);
       if (check == 0) continue;

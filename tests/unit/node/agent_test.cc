@@ -39,8 +39,37 @@ TEST(Agent, a_revision_comes_manifest_first_then_weights_in_order_while_the_exec
   EXPECT_EQ(w.take<FetchDone>(7).at(0).bytes, 5u);
 }
 
-TEST(Agent, what_is_cached_is_answered_at_once_also_after_an_executors_death) {
+TEST(Agent, what_nobody_had_in_use_is_checked_before_it_is_used_again) {
   World w;
+  w.assign({model(1, 0, 3)});
+  w.attach(7, 0);
+  w.attach(8, 1);
+  w.acquire(7, 1, 1);
+  w.settle();
+  w.acquire(8, 2, 1);  // Somebody has it in use: nothing to check.
+  EXPECT_TRUE(w.jobs.empty());
+  w.release(8, 1);
+  w.step({StreamEnded{7}});
+  w.attach(9, 0);
+  w.acquire(9, 3, 1);
+  ASSERT_EQ(w.jobs.size(), 1u);  // The manifest's, whose bytes say what the rest must be.
+  EXPECT_TRUE(w.jobs.begin()->second.blocks.at(0).kept);
+  EXPECT_TRUE(w.take<Acquired>(9).empty());
+  w.end_job(w.jobs.begin()->first);
+  EXPECT_EQ(w.take<Acquired>(9).at(0).cached_bytes, 3 * kMiB);
+  ASSERT_EQ(w.jobs.size(), 1u);
+  const FetchJob weights = w.jobs.begin()->second;
+  ASSERT_EQ(weights.blocks.size(), 3u);
+  for (const FetchBlock& block : weights.blocks) EXPECT_TRUE(block.kept);
+  w.end_job(weights.id, absl::UnavailableError("m0 is gone"), {weights.blocks[1].ref.id});  // It had changed, and is not to be had now.
+  w.pass(Duration::from_seconds(2));
+  ASSERT_EQ(w.jobs.size(), 1u);
+  ASSERT_EQ(w.jobs.begin()->second.blocks.size(), 1u);
+  EXPECT_TRUE(w.jobs.begin()->second.blocks[0].kept);  // Looked at once more: it costs little.
+}
+
+TEST(Agent, what_is_cached_is_answered_at_once_also_after_an_executors_death_where_memory_is_trusted) {
+  World w(16 * kMiB, false);
   w.assign({model(1, 0, 3)});
   w.attach(7, 0);
   w.acquire(7, 1, 1);

@@ -31,8 +31,9 @@ inline RevisionRecord model(uint64_t n, uint64_t first, uint64_t blocks) {
 // Feeds an agent and plays its surroundings: executors that release when asked, a fetcher that ends jobs when told.
 class World {
  public:
-  explicit World(uint64_t cache_bytes = 16 * kMiB)
-      : agent({.name = "a", .devices = {"host:0", "host:1"}, .cache_bytes = cache_bytes, .cache_words = 256, .cache_path = "/cache"}) {}
+  explicit World(uint64_t cache_bytes = 16 * kMiB, bool check_cached = true)
+      : agent({.name = "a", .devices = {"host:0", "host:1"}, .cache_bytes = cache_bytes, .cache_words = 256, .cache_path = "/cache",
+               .check_cached = check_cached}) {}
 
   void step(std::vector<Event> events = {}) {
     std::vector<Action> actions;

@@ -39,7 +39,7 @@ void expect_disjoint(const CacheIndex& index) {
 }
 
 TEST(CacheIndex, blocks_of_one_model_lie_side_by_side) {
-  CacheIndex index(kMiB, 64);
+  CacheIndex index(kMiB, 64, false);
   CacheIndex::Change change;
   uint64_t shortage = 0;
   const std::vector<BlockRef> model = {block(1, 5000), block(2, 4096), block(1, 5000), block(3, 1)};
@@ -52,7 +52,7 @@ TEST(CacheIndex, blocks_of_one_model_lie_side_by_side) {
 }
 
 TEST(CacheIndex, shared_blocks_stay_while_either_model_is_in_use) {
-  CacheIndex index(kMiB, 64);
+  CacheIndex index(kMiB, 64, false);
   CacheIndex::Change change;
   uint64_t shortage = 0;
   const std::vector<BlockRef> a = {block(1, 4096), block(2, 4096)};
@@ -67,7 +67,7 @@ TEST(CacheIndex, shared_blocks_stay_while_either_model_is_in_use) {
 }
 
 TEST(CacheIndex, the_least_recently_used_model_leaves) {
-  CacheIndex index(8 * 4096, 64);
+  CacheIndex index(8 * 4096, 64, false);
   CacheIndex::Change change;
   uint64_t shortage = 0;
   const auto model = [](uint64_t n) { return std::vector<BlockRef>{block(n, 4096), block(n + 1, 4096), block(n + 2, 4096)}; };
@@ -84,7 +84,7 @@ TEST(CacheIndex, the_least_recently_used_model_leaves) {
 }
 
 TEST(CacheIndex, a_full_cache_says_whether_waiting_helps) {
-  CacheIndex index(8 * 4096, 64);
+  CacheIndex index(8 * 4096, 64, false);
   CacheIndex::Change change;
   uint64_t shortage = 0;
   const std::vector<BlockRef> large = {block(1, 20 * 1024), block(2, 20 * 1024)};
@@ -99,8 +99,34 @@ TEST(CacheIndex, a_full_cache_says_whether_waiting_helps) {
   EXPECT_NE(status.message().find("20.0 KiB in use"), std::string::npos) << status;
 }
 
+TEST(CacheIndex, what_rested_is_to_be_checked_when_it_is_pinned_anew_and_only_then) {
+  CacheIndex index(kMiB, 64, true);
+  CacheIndex::Change change;
+  uint64_t shortage = 0;
+  const std::vector<BlockRef> model = {block(1, 4096), block(2, 4096)};
+  ASSERT_TRUE(index.place(model, {1}, change, &shortage).ok());
+  index.set_whole(model[0].id);
+  change = {};
+  ASSERT_TRUE(index.place(model, {2}, change, &shortage).ok());  // By a second holder: it is in use.
+  EXPECT_TRUE(change.emptied.empty());
+  EXPECT_TRUE(index.find(model[0].id)->whole);
+  index.unpin(model, {3});
+  index.unpin(model, {4});
+  ASSERT_TRUE(index.place(model, {5}, change, &shortage).ok());
+  EXPECT_EQ(change.emptied.size(), 2u);  // Also of the one that never was whole: what is there of it was not checked lately.
+  EXPECT_FALSE(index.find(model[0].id)->whole);
+  EXPECT_TRUE(index.find(model[0].id)->kept);
+  EXPECT_FALSE(index.find(model[1].id)->kept);
+  index.unpin(model, {6});
+  change = {};
+  ASSERT_TRUE(index.place(model, {7}, change, &shortage).ok());  // Nobody had come to check it.
+  EXPECT_TRUE(index.find(model[0].id)->kept);
+  index.set_whole(model[0].id);
+  EXPECT_TRUE(index.find(model[0].id)->whole && !index.find(model[0].id)->kept);
+}
+
 TEST(CacheIndex, words_run_out_like_bytes) {
-  CacheIndex index(kMiB, 3);
+  CacheIndex index(kMiB, 3, false);
   CacheIndex::Change change;
   uint64_t shortage = 0;
   const std::vector<BlockRef> a = {block(1, 1), block(2, 1), block(3, 1)};
@@ -114,7 +140,7 @@ TEST(CacheIndex, words_run_out_like_bytes) {
 
 RC_GTEST_PROP(CacheIndexProperties, no_byte_or_word_has_two_owners_and_pins_hold, ()) {
   Rng rng(*rc::gen::arbitrary<uint64_t>());
-  CacheIndex index(64 * 4096, static_cast<uint32_t>(20 + rng.below(60)));
+  CacheIndex index(64 * 4096, static_cast<uint32_t>(20 + rng.below(60)), false);
   std::vector<std::vector<BlockRef>> models;
   for (int m = 0; m < 8; ++m) {
     std::vector<BlockRef> model;

@@ -71,9 +71,9 @@ class _Eager:
 
     def _line(self) -> str:
         assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+        line = self.process.stdout.readline()  # No deadline: our own child; its end ends the line.
         if not line:
-            raise Error("internal", f"the PyTorch process ended with exit code {self.process.wait()}")
+            raise Error("internal", f"the PyTorch process ended with exit code {self.process.wait(10)}")
         return line
 
     def time(self) -> float:
@@ -90,7 +90,7 @@ class _Eager:
             self.process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            self.process.wait()
+            self.process.wait()  # No deadline: it was killed.
 
 
 def _eager_main(specification: dict[str, Any]) -> None:

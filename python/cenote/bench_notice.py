@@ -103,7 +103,7 @@ class Load:
         finally:
             self._stop.set()
             for worker in workers:
-                worker.join()
+                worker.join()  # No deadline: each request has one.
 
 
 class Stalls:
@@ -129,7 +129,7 @@ class Stalls:
 
     def stop(self) -> None:
         self._stop.set()
-        self._thread.join()
+        self._thread.join()  # No deadline: it ends within a tick.
 
 
 def _lines(logs: Path, since: float) -> Iterator[tuple[float, str, str, str]]:
@@ -223,7 +223,7 @@ def _quiet(own: PrivateCluster, load: Load, stalls: Stalls, minutes: float, repo
     finally:
         for process in busy:
             process.kill()
-            process.wait()
+            process.wait()  # No deadline: it was killed.
     seen = stalls.between(begin, time.time())
     return {
         "minutes": minutes,

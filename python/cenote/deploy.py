@@ -161,7 +161,7 @@ def _renewed(ask: changes.Ask, deploy: int, lease_s: float) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        thread.join()
+        thread.join()  # No deadline: its one call has one.
 
 
 def _shares(plan: dict[str, Any], order: list[str], prepared: Prepared) -> list[tuple[dict[str, Any], list[Any]]]:

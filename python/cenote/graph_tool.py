@@ -92,9 +92,9 @@ class GraphTool:
 
     def _answer(self) -> dict[str, Any]:
         assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+        line = self.process.stdout.readline()  # No deadline: our own child; its end ends the line.
         if not line:
-            raise Error("internal", f"cenote-graph ended with exit code {self.process.wait()}")
+            raise Error("internal", f"cenote-graph ended with exit code {self.process.wait(10)}")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise Error(answer["code"].lower(), answer["error"])
@@ -131,7 +131,7 @@ class GraphTool:
             self.process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            self.process.wait()
+            self.process.wait()  # No deadline: it was killed.
 
     def __enter__(self) -> GraphTool:
         return self

@@ -226,7 +226,7 @@ def kill_memory_server(private: PrivateCluster, case: Case) -> None:
             killer.start()
         fall = ask(cluster, case)
         if killer is not None:
-            killer.join()
+            killer.join()  # No deadline: it sleeps for milliseconds and kills.
         slowest = max(slowest, fall.client_us / 1e3)
         mark = f"  <- {victim['name']} was killed" if killer is not None else ""
         console().print(f"{number:>4}  answered rightly after {format_ms(fall.client_us / 1000):>9}{mark}", style="bold" if mark else None)

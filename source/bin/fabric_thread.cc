@@ -26,7 +26,7 @@ FabricThread::~FabricThread() {
     stopping_ = true;
     if (transport_ != nullptr) transport_->wake();
   }
-  thread_.join();
+  thread_.join();  // No deadline: it was woken to stop; each of its tasks is a call with one.
 }
 
 void FabricThread::post(Task task) {

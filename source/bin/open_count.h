@@ -20,7 +20,7 @@ class OpenCount {
   }
   void wait_for_none() {
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] { return count_ == 0; });
+    changed_.wait(lock, [this] { return count_ == 0; });  // No deadline: what is counted was cancelled or has one.
   }
 
  private:

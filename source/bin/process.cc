@@ -71,7 +71,7 @@ absl::StatusOr<Process> Process::spawn(const ProcessSpec& spec) {
   int error = 0;
   if (status.ok() && ::read(pipe[0], &error, sizeof error) == sizeof error) {  // Ends at exec: the pipe is closed by it.
     status = errno_status(error, absl::StrCat("start ", spec.arguments[0]));
-    ::waitpid(pid, nullptr, 0);
+    ::waitpid(pid, nullptr, 0);  // No deadline: it could not exec and has left.
   }
   if (pipe[0] >= 0) ::close(pipe[0]);
   CENOTE_RETURN_IF_ERROR(status);
@@ -100,7 +100,7 @@ Process::~Process() { release(); }
 void Process::release() {
   if (pid_ != 0 && !how_) {
     ::kill(static_cast<pid_t>(pid_), SIGKILL);
-    ::waitpid(static_cast<pid_t>(pid_), nullptr, 0);
+    ::waitpid(static_cast<pid_t>(pid_), nullptr, 0);  // No deadline: it was killed.
   }
   if (exit_fd_ >= 0) ::close(exit_fd_);
   pid_ = 0;

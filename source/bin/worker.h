@@ -20,7 +20,7 @@ class Worker {
       stopping_ = true;
     }
     changed_.notify_one();
-    thread_.join();
+    thread_.join();  // No deadline: it ends after the task at hand.
   }
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
@@ -37,7 +37,7 @@ class Worker {
   void run() {
     std::unique_lock lock(mutex_);
     while (true) {
-      changed_.wait(lock, [this] { return stopping_ || !tasks_.empty(); });
+      changed_.wait(lock, [this] { return stopping_ || !tasks_.empty(); });  // No deadline: a task or the end wakes it.
       if (tasks_.empty()) return;
       const std::function<void()> task = std::move(tasks_.front());
       tasks_.pop_front();

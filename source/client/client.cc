@@ -66,7 +66,7 @@ class SessionClient final : public Client {
     }
     step(std::move(cancels));
     changed_.notify_all();
-    timer_.join();
+    timer_.join();  // No deadline: it was told to stop.
     std::unique_lock lock(mutex_);
     std::vector<std::shared_ptr<wire::InferenceSession>> sessions;
     for (Link& router : routers_) sessions.push_back(router.session);
@@ -76,7 +76,7 @@ class SessionClient final : public Client {
       if (session != nullptr) session->cancel();
     }
     lock.lock();
-    changed_.wait(lock, [this] { return open_sessions_ == 0; });
+    changed_.wait(lock, [this] { return open_sessions_ == 0; });  // No deadline: they were cancelled.
   }
 
   RequestId infer(InferRequest request, Duration timeout, Done done) override {
@@ -315,7 +315,7 @@ class SessionClient final : public Client {
       Instant next = keeper_.next_deadline();
       for (const Link& router : routers_) next = std::min(next, router.reopen_at);
       if (next == Instant::infinite_future()) {
-        changed_.wait(lock);
+        changed_.wait(lock);  // No deadline: nothing is pending; what comes wakes it.
       } else {
         changed_.wait_for(lock, std::chrono::nanoseconds((next - monotonic_now()).ns));
       }
@@ -347,7 +347,7 @@ absl::StatusOr<InferReply> Client::infer(InferRequest request, Duration timeout,
   auto future = promise.get_future();
   const RequestId id = infer(std::move(request), timeout, [&](absl::StatusOr<InferReply> reply) { promise.set_value(std::move(reply)); });
   const wire::Cancellation::Scope scope(cancellation, [&] { cancel(id); });
-  return future.get();
+  return future.get();  // No deadline: a request ends by `timeout`.
 }
 
 }  // namespace cenote

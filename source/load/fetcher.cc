@@ -11,7 +11,7 @@ absl::StatusOr<std::unique_ptr<Fetcher>> Fetcher::start(std::unique_ptr<fabric::
   CENOTE_CHECK(options.reads_in_flight > 0 && options.limits.read_bytes % kChunkBytes == 0 && options.limits.read_bytes > 0);
   std::unique_ptr<Fetcher> fetcher(new Fetcher(std::move(transport), cache, std::move(options), std::move(callbacks)));
   std::unique_lock lock(fetcher->mutex_);
-  fetcher->started_.wait(lock, [&] { return fetcher->start_status_.has_value(); });
+  fetcher->started_.wait(lock, [&] { return fetcher->start_status_.has_value(); });  // No deadline: the thread says first of all whether it runs.
   const absl::Status status = *fetcher->start_status_;
   lock.unlock();
   if (!status.ok()) return status;
@@ -33,7 +33,7 @@ void Fetcher::stop() {
     stop_ = true;
     if (!ended_) waker_->wake();
   }
-  thread_.join();
+  thread_.join();  // No deadline: it was woken to stop.
 }
 
 void Fetcher::tell(std::function<void(Loop&)> command) {

@@ -37,7 +37,7 @@ CopiedGate::~CopiedGate() {
     const std::lock_guard lock(mutex_);
     stop_ = true;
   }
-  copier_.join();
+  copier_.join();  // No deadline: it looks for the end at least ten times a second.
 }
 
 absl::Status CopiedGate::wait(device::ByteRange range, Instant deadline) {

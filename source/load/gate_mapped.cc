@@ -26,7 +26,7 @@ MappedGate::MappedGate(const Digest& revision, cache::CacheView& view, const cac
 
 MappedGate::~MappedGate() {
   stop_ = true;
-  populator_.join();
+  populator_.join();  // No deadline: told to stop, it waits for no more blocks.
 }
 
 absl::Status MappedGate::wait(device::ByteRange range, Instant deadline) {
@@ -86,7 +86,7 @@ absl::Status MappedGate::wait_populated(Instant deadline) {
   for (size_t group = 0; group < groups_.size(); ++group) {
     if (!open_[group].load(std::memory_order_acquire)) CENOTE_RETURN_IF_ERROR(wait_group(group, deadline));
   }
-  // What is left is populating memory that is there: milliseconds, no peer involved.
+  // No deadline: what is left is populating memory that is there, milliseconds; no peer is involved.
   populated_.wait(false, std::memory_order_acquire);
   return absl::OkStatus();
 }

@@ -43,7 +43,7 @@ class AgentLinkImpl final : public AgentLink {
   ~AgentLinkImpl() override {
     stream_->cancel();
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] { return closed_; });
+    changed_.wait(lock, [this] { return closed_; });  // No deadline: it was cancelled.
   }
 
   absl::Status send(const ExecutorUp& message) override {

@@ -39,7 +39,7 @@ class Link final : public ControllerLink {
     }
     changed_.notify_all();
     if (stream != nullptr) stream->cancel();
-    thread_.join();
+    thread_.join();  // No deadline: its stream was cancelled.
   }
 
   void report(const MemberReport& report) override {
@@ -93,7 +93,7 @@ class Link final : public ControllerLink {
       }
       connect();
       std::unique_lock lock(mutex_);
-      changed_.wait(lock, [this] { return closed_; });
+      changed_.wait(lock, [this] { return closed_; });  // No deadline: stream.h ends a stream that is silent.
       stream_.reset();
       pause = answered_ ? kRetryMin : std::min(pause * 2, kRetryMax);
       answered_ = false;

@@ -29,7 +29,7 @@ class GrpcMemoryClient final : public MemoryClient {
   ~GrpcMemoryClient() override {
     std::unique_lock lock(mutex_);
     for (GrantCall* call : grants_) call->context.TryCancel();
-    idle_.wait(lock, [this] { return grants_.empty(); });
+    idle_.wait(lock, [this] { return grants_.empty(); });  // No deadline: they were cancelled.
   }
 
   void grant(std::vector<Digest> ids, const std::string& holder, Duration timeout,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tidy import dependencies, edges, shape, words
+from tidy import dependencies, edges, shape, waits, words
 from tidy.tree import Tree, Violation
 
 MAP = """```edges
@@ -83,6 +83,12 @@ def test_good_tree_passes(rule: Rule) -> None:
         (words.check_words, "source/policy/a.cc", "int i = rand();\n", "'rand('"),
         (words.check_words, "source/catalog/a.cc", "std::thread t;\n", "'std::thread'"),
         (words.check_words, "source/node/a.cc", "std::normal_distribution<> d;\n", "'_distribution'"),
+        (waits.check_waits, "source/bin/a.cc", "changed_.wait(lock, [] { return true; });\n", "wait(lock"),
+        (waits.check_waits, "source/bin/a.cc", "thread_.join();\n", "'.join()'"),
+        (waits.check_waits, "source/bin/a.cc", "::poll(fds.data(), fds.size(), -1);\n", "poll("),
+        (waits.check_waits, "source/wire/a.cc", "grpc::ClientContext context;\ncall(&context);\n", "a call without a deadline"),
+        (waits.check_waits, "python/cenote/a.py", "thread.join()\n", "'.join()'"),
+        (waits.check_waits, "python/cenote/a.py", "subprocess.run(command, check=True)\n", "'subprocess.run('"),
         (words.check_hash_order, "source/node/a.cc", "absl::flat_hash_map<int, T> m_;\nfor (auto& [k, v] : m_) f(k);\n", "'m_'"),
         (words.check_hash_order, "source/node/a.cc", "absl::flat_hash_set<int> s;\nstd::vector v(s.begin(), s.end());\n", "'s'"),
         (words.check_names, "source/base/string_utils.h", "// x\n#pragma once\n", "named 'string_utils.h'"),
@@ -118,6 +124,8 @@ def test_fault_is_caught(rule: Rule, path: str, text: str | None, said: str) -> 
         (words.check_words, "source/base/tool.cc", "int main() { std::cout << 1; }\n"),
         (words.check_words, "source/fabric/a.cc", "std::unordered_map<int, int> m;  // not a pure room\n"),
         (words.check_words, "python/cenote/a.py", "model.eval()\ncursor.execute(x)\n"),
+        (waits.check_waits, "source/bin/a.cc", "changed_.wait_for(lock, 1s);\nthread_.join();  // No deadline: it was told to stop.\n"),
+        (waits.check_waits, "python/cenote/a.py", "thread.join(5.0)\nrun = subprocess.run(\n    command,\n    timeout=5,\n)\n"),
         (words.check_hash_order, "source/node/a.cc", "absl::flat_hash_set<int> s;\nfor (int i : v) s.insert(i);\n"),
         (words.check_names, "source/base/utility_function.h", "// x\n#pragma once\n"),
         (shape.check_readmes, "source/base/README.md", "line\n" * 20 + "```cc\n" + "code\n" * 30 + "```\n"),

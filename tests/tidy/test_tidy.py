@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tidy import dependencies, edges, settings_read, shape, words
+from tidy import dependencies, edges, settings_read, shape, waits, words
 from tidy.tree import ROOT, Tree, Violation
 
 RULES: list[Callable[[Tree], list[Violation]]] = [
@@ -26,6 +26,7 @@ RULES: list[Callable[[Tree], list[Violation]]] = [
     dependencies.check_imports,
     dependencies.check_explained,
     settings_read.check_settings_read,
+    waits.check_waits,
 ]
 
 

@@ -10,6 +10,8 @@ import typer
 
 from cenote.commands.options import Output, OutputOption
 
+_PAIR_TIMEOUT_S = 20.0  # Of four seconds that they take.
+
 app = typer.Typer(no_args_is_help=True, help="Measure: every figure beside its bound and its rivals, in one run.")
 
 
@@ -32,7 +34,7 @@ def pool(
     if provider:
         command += ["--provider", provider]
     with console(stderr=True).status("measuring; this takes about a minute") as spinner:
-        ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60 + pairs * _PAIR_TIMEOUT_S)
         if ran.returncode != 0:
             code = "invalid_argument" if ran.returncode == 2 else "internal"
             raise Error(code, ran.stderr.strip() or f"cenote-bench-pool ended with exit code {ran.returncode}")

@@ -43,7 +43,7 @@ def run(serve: Callable[[np.ndarray], dict[str, Any]], read: Callable[[np.ndarra
         os._exit(0)
     os.close(hold_read)
     with os.fdopen(from_server) as lines:
-        where = json.loads(lines.readline())
+        where = json.loads(lines.readline())  # No deadline: the parent's is on all of this process.
     array = buffer()
     once = read(array, where)
     once()  # Connections and page faults.

@@ -17,7 +17,7 @@ PacedStream::~PacedStream() {
     stop_ = true;
   }
   changed_.notify_all();
-  worker_.join();
+  worker_.join();  // No deadline: it ends after the copy at hand.
 }
 
 absl::Status PacedStream::copy_in(DeviceSpan target, std::span<const std::byte> source, uint64_t tag) {
@@ -57,7 +57,7 @@ void PacedStream::work() {
   std::unique_lock lock(mutex_);
   Instant free_at;  // When the emulated link is idle again.
   for (;;) {
-    changed_.wait(lock, [&] { return stop_ || !queue_.empty(); });
+    changed_.wait(lock, [&] { return stop_ || !queue_.empty(); });  // No deadline: a copy or the end wakes it.
     if (stop_) return;
     const Copy copy = queue_.front();
     lock.unlock();

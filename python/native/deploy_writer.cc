@@ -53,11 +53,16 @@ class Writer {
       CENOTE_ASSIGN_OR_RETURN(const SlabInfo slab, open_slab(blocks, largest));
       const SlabPlan plan = plan_slab(blocks, slab.size_bytes);
       CENOTE_CHECK(!plan.ranges.empty());
+      const uint64_t written_before = written_bytes_;
       const auto sent = fill_and_seal(slab, plan, blocks.first(plan.ranges.size()));
       if (!sent.ok()) {
         server_.abandon(slab);
-        return sent;
+        if (!absl::IsDataLoss(sent.status()) || ++corrupt_ > options_.corrupt_max) return sent;
+        slab_bytes_ = std::max(slab_bytes_ / 2, largest);
+        written_bytes_ = written_before;
+        continue;
       }
+      corrupt_ = 0;
       blocks = blocks.subspan(plan.ranges.size());
     }
     return result_;
@@ -135,6 +140,7 @@ class Writer {
   const Progress& progress_;
   uint64_t slab_bytes_ = 0;
   uint64_t written_bytes_ = 0;
+  uint32_t corrupt_ = 0;  // Slabs since the last good one.
   std::unique_ptr<std::byte[], FreeStaging> staging_;
   std::unique_ptr<fabric::MemoryRegion> region_;
   WriteResult result_;

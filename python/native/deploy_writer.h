@@ -1,6 +1,7 @@
 // native/deploy_writer.h - sends blocks to one memory server: open a slab, write one-sided, seal; repeat.
 //
-// Sealing hashes every block at the server, so what was written and what was meant cannot differ unnoticed. A writer that
+// Sealing hashes every block at the server, so what was written and what was meant cannot differ unnoticed: a slab whose bytes changed on
+// the way is sent again, in halves, down to a block at a time. A writer that
 // dies leaves slabs that expire; one that fails or is stopped abandons its slab.
 #pragma once
 
@@ -36,6 +37,7 @@ struct WriteOptions {
   uint64_t write_bytes = kMiB;                          // Largest single write.
   size_t writes_in_flight = 4;
   Duration write_timeout = Duration::from_seconds(10);
+  uint32_t corrupt_max = 8;                             // Slabs that arrived changed, one after another, before kDataLoss.
   Duration slab_patience = Duration::from_seconds(20);       // How long to wait while other writers hold all slabs.
 };
 

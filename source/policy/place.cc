@@ -116,8 +116,8 @@ class Placement {
 absl::Status check(std::span<const PlaceBlock> blocks, std::span<const PlaceServer> servers,
                    const PlaceOptions& options) {
   if (servers.empty())
-    return absl::FailedPreconditionError(
-        "placement: no memory server is there: start one, or wait until it has reported");
+    return absl::UnavailableError(
+        "placement: no memory server is there just now: wait until one has reported (`cenote status`), or start one");
   if (options.replicas == 0) return absl::InvalidArgumentError("placement: 0 replicas, at least 1");
   if (options.group_bytes == 0) return absl::InvalidArgumentError("placement: groups of 0 bytes, at least 1");
   for (size_t i = 0; i < blocks.size(); ++i) {

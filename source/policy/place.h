@@ -45,7 +45,7 @@ struct PlaceOptions {
 
 // For each block the servers it is to be written to, in order of preference; those that hold it are not
 // repeated. Fewer replicas than asked for where there are fewer servers. kResourceExhausted says what is
-// needed and free; kFailedPrecondition: no server at all; kInvalidArgument: no replicas, a size of 0, an
+// needed and free; kUnavailable: no server at all; kInvalidArgument: no replicas, a size of 0, an
 // index out of range.
 absl::StatusOr<std::vector<std::vector<uint32_t>>> place_blocks(std::span<const PlaceBlock> blocks,
                                                                 std::span<const PlaceServer> servers,

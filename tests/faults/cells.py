@@ -93,13 +93,12 @@ def _some(flipped: int, where: str) -> None:
 
 @contextmanager
 def _bad_arena(hosts: Hosts, target: str, workload: Workload) -> Iterator[None]:
-    daemon = hosts.daemon(target)
-    assert daemon is not None
     with inflict.paused(hosts, _other(target)):  # The disk holds every block, the arena what was asked of this server.
         for case in workload.cases():
             hosts.cluster.evict(case.name)
             if wrong := case.wrong(hosts.cluster.infer(case.name, case.x, deadline_s=REQUEST_S)):
                 raise AssertionError(wrong)
+    daemon = inflict.running(hosts, target)  # One that drained has been followed by another.
     _some(sum(flip_memory(daemon.pid, sample) for sample in _samples(workload)), f"the arena of {target}")
     for case in workload.cases():  # What lies in caches already would hide it.
         hosts.cluster.evict(case.name)

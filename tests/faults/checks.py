@@ -20,6 +20,7 @@ class Baseline:
     files: dict[str, int]  # Open file descriptors by daemon.
     processes: int
     shared_memory: frozenset[str]
+    pinned_bytes: dict[str, int]  # Of caches, by agent; all models are held.
 
 
 def _daemons() -> list[int]:
@@ -32,7 +33,11 @@ def _files(pid: int) -> int:
 
 def measure(hosts: Hosts) -> Baseline:
     found = {name: daemon.pid for name in hosts.everyone() if (daemon := hosts.daemon(name)) is not None}
-    return Baseline({name: _files(pid) for name, pid in found.items()}, len(_daemons()), frozenset(os.listdir("/dev/shm")))
+    return Baseline({name: _files(pid) for name, pid in found.items()}, len(_daemons()), frozenset(os.listdir("/dev/shm")), _pinned(hosts))
+
+
+def _pinned(hosts: Hosts) -> dict[str, int]:
+    return {member["name"]: member["cache"]["pinned_bytes"] for member in hosts.status()["members"] if member["role"] == "agent"}
 
 
 def _not_whole(hosts: Hosts, replicas: int) -> list[str]:
@@ -59,6 +64,11 @@ def _leaks(hosts: Hosts, before: Baseline) -> list[str]:
     if now.processes != before.processes:
         found.append(f"{now.processes} daemons, {before.processes} before")
     found += [f"shared memory {name}" for name in now.shared_memory - before.shared_memory]
+    for name, count in now.pinned_bytes.items():
+        if count > before.pinned_bytes[name]:
+            found.append(f"{name}: {count} bytes pinned, {before.pinned_bytes[name]} before")
+    # A grant ends two seconds after its reader's last word; what lives longer is nobody's.
+    found += [f"{member['name']}: {member['grants_live']} grants" for member in hosts.status()["members"] if member.get("grants_live")]
     return found
 
 

@@ -20,7 +20,8 @@ SLOW_MEGABIT_PER_S = 20.0
 FLIP_CHANCE = 0.05  # Of frames that are large enough to carry weights.
 
 
-def _daemon(hosts: Hosts, target: str) -> Daemon:
+def running(hosts: Hosts, target: str) -> Daemon:
+    """The process, once there is one."""
     found: list[Daemon] = []
 
     def there() -> bool:
@@ -34,7 +35,7 @@ def _daemon(hosts: Hosts, target: str) -> Daemon:
 
 @contextlib.contextmanager
 def killed(hosts: Hosts, target: str) -> Iterator[None]:
-    victim = _daemon(hosts, target)
+    victim = running(hosts, target)
     processes.kill(victim.pid, victim.started)
     yield
 
@@ -48,7 +49,7 @@ def stopped(hosts: Hosts, target: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def paused(hosts: Hosts, target: str) -> Iterator[None]:
-    victim = _daemon(hosts, target)
+    victim = running(hosts, target)
     os.kill(victim.pid, signal.SIGSTOP)
     try:
         yield

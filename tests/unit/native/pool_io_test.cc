@@ -55,12 +55,16 @@ class Pool : public SlabServer {
   }
   absl::StatusOr<SealResult> seal(const SlabInfo& slab, const std::vector<SealRange>& ranges) override {
     EXPECT_EQ(slab.slab, last_slab_);
-    --open_;
+    if (spoilt_ > 0) {
+      --spoilt_;
+      memory_[ranges.back().offset_bytes] ^= std::byte{1};
+    }
     for (const SealRange& range : ranges) {
       const std::span<const std::byte> bytes(memory_.data() + range.offset_bytes, range.block.size_bytes);
       if (sha256(bytes) != range.block.id) return absl::DataLossError("a range does not hash to its id");
       sealed_[range.block.id] = std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
     }
+    --open_;
     return SealResult{.sealed_bytes = slab.size_bytes};
   }
   void abandon(const SlabInfo&) override { --open_, ++abandoned_; }
@@ -87,6 +91,7 @@ class Pool : public SlabServer {
   }
 
   int refusals_ = 0;
+  int spoilt_ = 0;  // So many slabs arrive with a byte changed.
   int open_ = 0;
   int abandoned_ = 0;
   std::vector<uint64_t> asked_;
@@ -154,6 +159,26 @@ TEST(DeployWriter, waits_for_slabs_that_others_hold_but_not_for_ever) {
   Pool full(kMiB / 2);
   const auto result = write_blocks(*transport, full, model.blocks, {.slab_patience = Duration::from_ms(50)}, nullptr);
   EXPECT_EQ(result.status().code(), absl::StatusCode::kResourceExhausted);
+}
+
+TEST(DeployWriter, what_changed_on_the_way_is_sent_again_in_smaller_pieces_but_not_for_ever) {
+  const Model model(4 * kMiB, kMiB);
+  const auto transport = loopback();
+  Pool pool(64 * kMiB);
+  pool.spoilt_ = 4;
+  std::vector<uint64_t> reported;
+  const auto result = write_blocks(*transport, pool, model.blocks, {.slab_bytes = 4 * kMiB, .corrupt_max = 4},
+                                   [&](uint64_t bytes) { return reported.push_back(bytes), true; });
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(pool.sealed_.size(), model.blocks.size());
+  EXPECT_EQ(result->written_bytes, 4 * kMiB);
+  EXPECT_EQ(*std::max_element(reported.begin(), reported.end()), 4 * kMiB);
+  EXPECT_EQ(pool.asked_[1], 2 * kMiB);
+  EXPECT_EQ(pool.asked_.back(), kMiB);
+  EXPECT_EQ(pool.open_, 0);
+  Pool bad(64 * kMiB);
+  bad.spoilt_ = 5;
+  EXPECT_EQ(write_blocks(*transport, bad, model.blocks, {.corrupt_max = 4}, nullptr).status().code(), absl::StatusCode::kDataLoss);
 }
 
 TEST(DeployWriter, a_stop_abandons_the_slab) {

@@ -97,7 +97,7 @@ TEST(Place, what_does_not_fit_is_refused_with_needed_and_free) {
 }
 
 TEST(Place, senseless_arguments_are_refused) {
-  EXPECT_TRUE(absl::IsFailedPrecondition(place_blocks(blocks(1), {}, {}).status()));
+  EXPECT_TRUE(absl::IsUnavailable(place_blocks(blocks(1), {}, {}).status()));
   EXPECT_TRUE(absl::IsInvalidArgument(place_blocks(blocks(1, 0), servers(1), {}).status()));
   EXPECT_TRUE(absl::IsInvalidArgument(place_blocks(blocks(1), servers(1), {.replicas = 0}).status()));
   EXPECT_TRUE(absl::IsInvalidArgument(place_blocks(blocks(1), servers(1), {.group_bytes = 0}).status()));

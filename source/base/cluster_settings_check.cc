@@ -85,7 +85,15 @@ struct Check {
                                               ": give each its own index"));
       port(device_path + "port", agent.host, agent.devices[i].port);
       device(device_path, agent.devices[i]);
+      room(device_path, agent.devices[i]);
     }
+  }
+
+  // Requests that a router may send on credit find room beside the running one.
+  void room(const std::string& path, const DeviceSettings& device) {
+    if (device.credits <= uint64_t{device.queue_max} + 1) return;
+    problem(path + "credits", str_cat(device.credits, " requests on credit, but one runs and queue_max of ", device.queue_max,
+                                      " wait: lower it to ", uint64_t{device.queue_max} + 1, " or raise queue_max"));
   }
 
   void device(const std::string& path, const DeviceSettings& device) {

@@ -7,10 +7,26 @@
 
 namespace cenote::load {
 
-void FetchQueue::insert_in_order(uint64_t id, bool urgent) {
+// Behind those of its kind that are due at the same time or before.
+void FetchQueue::insert_in_order(Job& job) {
   auto place = order_.end();
-  if (urgent) place = std::find_if(order_.begin(), order_.end(), [&](uint64_t other) { return !jobs_.at(other).urgent; });
-  order_.insert(place, id);
+  if (job.urgent) {
+    job.turn = std::max(job.turn, turn_);
+    place = std::find_if(order_.begin(), order_.end(), [&](uint64_t id) {
+      const Job& other = jobs_.at(id);
+      return !other.urgent || other.turn > job.turn;
+    });
+  }
+  order_.insert(place, job.id);
+}
+
+// It begins a read of so many bytes.
+void FetchQueue::take_turn(Job& job, uint64_t bytes) {
+  if (!job.urgent) return;
+  turn_ = std::max(turn_, job.turn);
+  job.turn = turn_ + bytes;
+  std::erase(order_, job.id);
+  insert_in_order(job);
 }
 
 void FetchQueue::add(FetchJob request) {
@@ -47,7 +63,7 @@ void FetchQueue::add(FetchJob request) {
     job.works.push_back(work);
     ++job.unfinished;
   }
-  insert_in_order(job.id, job.urgent);
+  insert_in_order(job);
   if (job.unfinished == 0) end(job, absl::OkStatus());
 }
 
@@ -61,8 +77,7 @@ void FetchQueue::promote(uint64_t id) {
   if (job == jobs_.end() || job->second.ended || job->second.urgent) return;
   std::erase(order_, id);
   job->second.urgent = true;
-  // Behind the urgent ones, before the rest: insert_in_order() looks at the others only.
-  insert_in_order(id, true);
+  insert_in_order(job->second);
 }
 
 void FetchQueue::want(const Digest& block, uint32_t chunks) {
@@ -82,7 +97,11 @@ std::optional<FetchQueue::Read> FetchQueue::next(const ReplicaView& replicas, In
     if (const auto server = choose(*work, replicas, now, needed, pending)) return start(work, *server, now);
   }
   for (const uint64_t id : order_) {
-    if (auto read = next_of(jobs_.at(id), replicas, now, needed)) return read;
+    Job& job = jobs_.at(id);
+    auto read = next_of(job, replicas, now, needed);
+    if (!read) continue;
+    take_turn(job, read->run.size_bytes(read->work->block.ref.size_bytes));  // Reorders: the loop ends here.
+    return read;
   }
   return std::nullopt;
 }

@@ -1,9 +1,12 @@
 // load/fetch_queue.h - which chunks are still to be read, from whom, and when a job is finished. Pure: no clock, no I/O; the
 // fetcher asks next(), posts the read and tells the outcome.
 //
-// Order: chunks that somebody waits for, then urgent jobs, then the rest; jobs of one kind in the order they came, blocks in the
-// job's order. A block wanted by several jobs is one piece of work. Replicas are taken in the job's order; one that sent corrupt bytes
-// of a block comes last for that block. Kept chunks are checked in the order of urgent jobs and the rest. Thread-compatible.
+// Order: chunks that somebody waits for, then urgent jobs, then the rest in the order they came; blocks in the job's order. Urgent jobs
+// take turns, read by read: whichever has had the fewest bytes is next, so that a small revision that one device waits for does not wait
+// for the whole of a large one that another asked for first. A job that comes later, or that could not be read for a while, begins where
+// the others are: what they got meanwhile is not made up for. Nobody waits for the rest, and whole ones are worth more. A block wanted by
+// several jobs is one piece of work. Replicas are taken in the job's order; one that sent corrupt bytes of a block comes last for that
+// block. Kept chunks are checked job by job, urgent ones first. Thread-compatible.
 #pragma once
 
 #include <cstdint>
@@ -107,6 +110,7 @@ class FetchQueue {
   struct Job {
     uint64_t id = 0;
     bool urgent = false;
+    uint64_t turn = 0;      // Urgent ones: at what level of bytes it is next.
     std::vector<std::shared_ptr<Work>> works;
     std::vector<FetchBlock> ahead;
     size_t cursor = 0;      // Works before it have nothing open.
@@ -120,7 +124,8 @@ class FetchQueue {
     FetchResult result;
   };
 
-  void insert_in_order(uint64_t id, bool urgent);
+  void insert_in_order(Job& job);
+  void take_turn(Job& job, uint64_t bytes);
   std::optional<Read> next_of(Job& job, const ReplicaView& replicas, Instant now, std::set<std::string>& needed);
   // Which replica to use now; `pending` if a grant must come first.
   std::optional<std::string> choose(const Work& work, const ReplicaView& replicas, Instant now, std::set<std::string>& needed,
@@ -135,7 +140,8 @@ class FetchQueue {
 
   FetchLimits limits_;
   std::map<uint64_t, Job> jobs_;
-  std::vector<uint64_t> order_;  // Urgent first, then by arrival; no ended ones.
+  std::vector<uint64_t> order_;  // Urgent first, by turn, then the rest, by arrival; no ended ones.
+  uint64_t turn_ = 0;            // The level at which an urgent job read last.
   std::map<Digest, std::shared_ptr<Work>> works_;
   std::list<std::shared_ptr<Work>> wanted_;
   std::vector<FetchResult> finished_;

@@ -85,6 +85,15 @@ TEST(ClusterSettings, names_and_ports_that_collide_are_refused) {
   EXPECT_THAT(problems_with({"agent[0].host=10.0.0.9", "agent[0].device[0].port=5"}), testing::IsEmpty());
 }
 
+TEST(ClusterSettings, what_routers_may_send_on_credit_has_room_at_the_executor) {
+  EXPECT_THAT(problems_with({"agent.device.credits=65", "agent.device.queue_max=64"}), testing::IsEmpty());
+  EXPECT_THAT(problems_with({"agent[0].device[1].credits=66", "agent.device.queue_max=64"}),
+              Contains(HasSubstr("agent[0].device[1].credits: 66 requests on credit, but one runs and queue_max of 64 wait: "
+                                 "lower it to 65 or raise queue_max")));
+  // The default of one and a value of the other.
+  EXPECT_THAT(problems_with({"agent.device.queue_max=2"}), Contains(HasSubstr("lower it to 3")));
+}
+
 TEST(ClusterSettings, memory_servers_of_one_host_do_not_share_a_folder) {
   EXPECT_THAT(problems_with({"memory[0].data_dir=/var/a", "memory[1].data_dir=/var/a"}),
               Contains(HasSubstr("/var/a is also memory[0].data_dir: each memory server needs a folder of its own")));

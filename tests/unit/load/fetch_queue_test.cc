@@ -71,6 +71,69 @@ TEST(FetchQueue, a_promoted_job_overtakes) {
   EXPECT_EQ(drain(queue, Servers()).front().first, 2u);
 }
 
+// Block n of a job has word n; `count` blocks of a MiB each.
+FetchJob job_of(uint64_t id, bool urgent, uint64_t first, uint64_t count) {
+  FetchJob job{.id = id, .urgent = urgent};
+  for (uint64_t i = 0; i < count; ++i) job.blocks.push_back(block_of(first + i, kMiB, {"a"}));
+  return job;
+}
+
+std::vector<uint32_t> words_of(const std::vector<std::pair<uint32_t, uint32_t>>& order) {
+  std::vector<uint32_t> words;
+  for (const auto& [word, chunk] : order) words.push_back(word);
+  return words;
+}
+
+TEST(FetchQueue, urgent_jobs_take_turns_so_that_a_small_one_does_not_wait_for_a_large_one) {
+  FetchQueue queue({});
+  queue.add(job_of(1, true, 10, 100));
+  queue.add(job_of(2, true, 200, 3));
+  queue.add(job_of(3, false, 300, 1));  // Nobody waits for it.
+  const std::vector<uint32_t> order = words_of(drain(queue, Servers()));
+  EXPECT_EQ(std::vector<uint32_t>(order.begin(), order.begin() + 7), (std::vector<uint32_t>{10, 200, 11, 201, 12, 202, 13}));
+  EXPECT_EQ(order.back(), 300u);
+  EXPECT_EQ(queue.take_finished().front().job, 2u);
+}
+
+TEST(FetchQueue, turns_are_counted_in_bytes) {
+  FetchQueue queue({.read_bytes = kMiB});
+  FetchJob small{.id = 1, .urgent = true};  // Reads of a quarter: four turns for one of the other's.
+  for (uint64_t i = 0; i < 8; ++i) small.blocks.push_back(block_of(10 + i, kMiB / 4, {"a"}));
+  queue.add(std::move(small));
+  queue.add(job_of(2, true, 100, 3));
+  EXPECT_EQ(words_of(drain(queue, Servers())), (std::vector<uint32_t>{10, 100, 11, 12, 13, 101, 14, 15, 16, 17, 102}));
+}
+
+TEST(FetchQueue, who_comes_late_or_becomes_urgent_late_has_no_claim_to_what_others_got) {
+  FetchQueue queue({});
+  Servers servers;
+  std::set<std::string> needed;
+  queue.add(job_of(1, true, 10, 12));
+  queue.add(job_of(3, false, 300, 4));
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(queue.next(servers, kNow, needed)->work->block.extent.word, 10u + i);
+  queue.add(job_of(2, true, 200, 4));
+  queue.promote(3);
+  std::vector<uint32_t> order;
+  for (int i = 0; i < 9; ++i) order.push_back(queue.next(servers, kNow, needed)->work->block.extent.word);
+  EXPECT_EQ(order, (std::vector<uint32_t>{200, 300, 14, 201, 301, 15, 202, 302, 16}));
+}
+
+TEST(FetchQueue, a_job_that_could_not_be_read_for_a_while_makes_up_for_nothing) {
+  FetchQueue queue({});
+  Servers servers;
+  servers.state["b"] = Availability::kLater;
+  std::set<std::string> needed;
+  FetchJob away = job_of(2, true, 200, 8);
+  for (FetchBlock& block : away.blocks) block.replicas = {"b"};
+  queue.add(std::move(away));
+  queue.add(job_of(1, true, 10, 20));
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(queue.next(servers, kNow, needed)->work->block.extent.word, 10u + i);
+  servers.state["b"] = Availability::kReady;
+  std::vector<uint32_t> order;
+  for (int i = 0; i < 6; ++i) order.push_back(queue.next(servers, kNow, needed)->work->block.extent.word);
+  EXPECT_EQ(order, (std::vector<uint32_t>{200, 20, 201, 21, 202, 22}));
+}
+
 TEST(FetchQueue, two_jobs_that_share_a_block_read_it_once) {
   FetchQueue queue({});
   queue.add({.id = 1, .blocks = {block_of(1, kMiB, {"a"}), block_of(2, kMiB, {"a"})}});

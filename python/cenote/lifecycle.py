@@ -279,6 +279,12 @@ def up(file: Path, overrides: list[str], *, timeout_s: float = 60.0, report: Rep
                 )
             status = _wait_ready(present, settings, None, timeout_s, report)
             return UpResult(present, status, True, time.monotonic() - begun)
+        namesake = state.read(state.state_home() / name)
+        if namesake is not None and namesake.directory != directory and supervisor(namesake.directory) is not None:
+            raise refused(
+                f"cluster '{name}' is up already, with its state in {namesake.directory}; "
+                "run `cenote down` first, or give this one another cluster.name and other ports"
+            )
         _sweep(directory)  # What a killed supervisor may have left.
         _check_ports(settings)
         certificates.ensure(directory / "certificates", name, _hosts(settings))

@@ -81,7 +81,7 @@ struct ModelInfo {
   uint64_t shared_bytes = 0;           // Also used by other revisions.
   uint32_t replicas_min = 0;
   std::vector<RevisionState> ready;    // One per device, in the order of `devices`.
-  std::vector<std::string> devices;
+  std::vector<std::string> devices;    // That may serve it, or still have something of it.
   std::string tenant;                  // Whose the name is.
 };
 // What of the pool a tenant has: blocks that its models and deploys under way need, each once whatever shares or replicates it.

@@ -8,6 +8,7 @@
 #include "base/status.h"
 #include "catalog/catalogue_plans.h"
 #include "node/controller.h"
+#include "policy/assign.h"
 
 namespace cenote::node {
 namespace {
@@ -177,6 +178,7 @@ ModelInfo Controller::describe(const std::string& name, const Digest& revision, 
       for (const RevisionState& reported : executor.revisions) {
         if (reported.revision == revision) state = reported;
       }
+      if (state.readiness == Readiness::kNone && !policy::may_serve(options_.device_models, executor.name, entry)) continue;
       info.devices.push_back(executor.name);
       info.ready.push_back(std::move(state));
     }

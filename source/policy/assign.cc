@@ -19,13 +19,6 @@ uint32_t spread(std::string_view text) {
   return hash;
 }
 
-bool may_serve(const AssignView& view, const std::string& executor, const RevisionEntry& entry) {
-  if (!device_admitted(entry.record.device_filter, device_of(executor))) return false;
-  const auto models = view.models.find(executor);
-  if (models == view.models.end() || models->second.empty()) return true;
-  return std::any_of(models->second.begin(), models->second.end(), [&](const std::string& name) { return entry.names.contains(name); });
-}
-
 // Tagged revisions, newest first; of equals by digest.
 std::vector<Digest> prefetch_order(const AssignView& view) {
   std::set<Digest> tagged;
@@ -61,6 +54,13 @@ bool device_admitted(std::string_view filter, std::string_view device) {
   return false;
 }
 
+bool may_serve(const DeviceModels& models, const std::string& executor, const RevisionEntry& entry) {
+  if (!device_admitted(entry.record.device_filter, device_of(executor))) return false;
+  const auto names = models.find(executor);
+  if (names == models.end() || names->second.empty()) return true;
+  return std::any_of(names->second.begin(), names->second.end(), [&](const std::string& name) { return entry.names.contains(name); });
+}
+
 Assignment make_assignment(const AssignView& view, const std::string& agent, std::span<const std::string> devices) {
   Assignment assignment;
   std::set<std::string> live;
@@ -73,7 +73,7 @@ Assignment make_assignment(const AssignView& view, const std::string& agent, std
 
   const auto executor_of = [&](const std::string& device) { return agent + "/" + device; };
   for (const auto& [digest, entry] : view.catalogue->revisions()) {
-    const bool served = std::any_of(devices.begin(), devices.end(), [&](const std::string& device) { return may_serve(view, executor_of(device), entry); });
+    const bool served = std::any_of(devices.begin(), devices.end(), [&](const std::string& device) { return may_serve(view.models, executor_of(device), entry); });
     if (!served) continue;
     assignment.revisions.push_back(entry.record);
     for (const BlockRef& block : distinct_blocks(entry.record)) {
@@ -92,7 +92,7 @@ Assignment make_assignment(const AssignView& view, const std::string& agent, std
   for (const std::string& device : devices) {
     std::vector<Digest>& wanted = assignment.prefetch[device];
     for (const Digest& revision : order) {
-      if (may_serve(view, executor_of(device), view.catalogue->revisions().at(revision))) wanted.push_back(revision);
+      if (may_serve(view.models, executor_of(device), view.catalogue->revisions().at(revision))) wanted.push_back(revision);
     }
   }
   return assignment;
@@ -108,7 +108,7 @@ ClusterView make_cluster_view(const AssignView& view) {
     result.revision_names.emplace(digest, entry.record.name);
     std::vector<std::string> allowed;
     for (const ExecutorReport& executor : result.executors) {
-      if (may_serve(view, executor.name, entry)) allowed.push_back(executor.name);
+      if (may_serve(view.models, executor.name, entry)) allowed.push_back(executor.name);
     }
     if (allowed.size() != result.executors.size()) result.allowed.emplace(digest, std::move(allowed));
   }

@@ -16,16 +16,21 @@
 
 namespace cenote::policy {
 
+using DeviceModels = std::map<std::string, std::vector<std::string>>;  // "agent-0/host:0" -> names it may serve; absent or empty: all.
+
 struct AssignView {
   const Catalogue* catalogue = nullptr;
   std::vector<MemoryServerInfo> servers;                        // Live, their holdings known.
   std::vector<ExecutorReport> executors;                        // Of live agents.
-  std::map<std::string, std::vector<std::string>> models;       // "agent-0/host:0" -> names it may serve; absent or empty: all.
+  DeviceModels models;
   std::set<Digest> not_prefetched;
 };
 
 // Whether `filter` (RevisionRecord::device_filter: empty, or a list of "host", "cuda:0", ... with commas) admits the device.
 bool device_admitted(std::string_view filter, std::string_view device);
+
+// Whether the revision's filter and the executor's settings let it serve the revision.
+bool may_serve(const DeviceModels& models, const std::string& executor, const RevisionEntry& entry);
 
 // `devices`: the agent's, "host:0". version and evict are left to the caller. Load figures (used_bytes) are zero, so that equal
 // assignments stay equal while load changes; so are those of executors in make_cluster_view().

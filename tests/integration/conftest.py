@@ -60,6 +60,13 @@ def bring_up(request: pytest.FixtureRequest) -> Iterator[BringUp]:
         yield lambda running: ends.enter_context(_up(running, request))
 
 
+@pytest.fixture(scope="module")
+def bring_up_for_all(request: pytest.FixtureRequest) -> Iterator[BringUp]:
+    """As bring_up, but down after the file's last test."""
+    with contextlib.ExitStack() as ends:
+        yield lambda running: ends.enter_context(_up(running, request))
+
+
 @pytest.fixture
 def running(tmp_path: Path, bring_up: BringUp) -> Running:
     """A cluster of this test's own, to be hurt."""

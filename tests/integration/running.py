@@ -86,7 +86,6 @@ class Running:
     name: str
     environment: dict[str, str]
     ports: list[int] = field(default_factory=list)
-    shared_memory: set[str] = field(default_factory=set)
 
     def tool(self, *arguments: str, timeout_s: float = 180.0, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -123,7 +122,8 @@ class Running:
             if entry.isdigit() and str(self.directory) in processes.command(int(entry)) and "cenoted" in processes.command(int(entry)):
                 found.append(f"process {entry}: {processes.command(int(entry))}")
         found += [f"socket {path}" for path in (self.directory / "run").glob("*.sock")]
-        found += [f"shared memory /dev/shm/{name}" for name in set(os.listdir("/dev/shm")) - self.shared_memory if "cenote" in name.lower()]
+        # Named after the cluster, and no other has its name.
+        found += [f"shared memory {path}" for path in Path("/dev/shm").glob(f"*{self.name}-*")]
         found += [f"port {port} ({processes.listener(port)})" for port in self.ports if processes.port_taken("127.0.0.1", port)]
         return found
 
@@ -162,10 +162,15 @@ def until(true: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S) -> 
         time.sleep(0.05)
 
 
+def with_agents(base: Path, agents: str) -> Running:
+    """A cluster with these sections in the place of agent-0's."""
+    return make(base, SETTINGS[: SETTINGS.index("[[agent]]")] + agents + SETTINGS[SETTINGS.index("[limits]") :])
+
+
 def emulated(base: Path, compute_ms: dict[str, float], memory: str = "32 MiB") -> Running:
     """A cluster with one emulated device, on which a run of a named model takes that long however fast the machine is."""
-    devices = SETTINGS.index("[[agent.device]]")
     table = ", ".join(f"{name} = {ms}" for name, ms in compute_ms.items())
+    agent = SETTINGS[SETTINGS.index("[[agent]]") : SETTINGS.index("[[agent.device]]")]
     device = f"""[[agent.device]]
 name = "emulated:0"
 threads = 1
@@ -175,7 +180,7 @@ copy_latency = "10us"
 compute_ms = {{{{ {table} }}}}
 
 """
-    return make(base, SETTINGS[:devices] + device + SETTINGS[SETTINGS.index("[limits]") :])
+    return with_agents(base, agent + device)
 
 
 def make(base: Path, text: str = SETTINGS) -> Running:
@@ -185,4 +190,4 @@ def make(base: Path, text: str = SETTINGS) -> Running:
     name = f"test-{os.getpid()}-{ports[0]}"
     settings.write_text(text.format(name=name, directory=directory, **dict(zip(_PORTS, ports, strict=True))))
     environment = dict(os.environ, CENOTE_CLUSTER=name, NO_COLOR="1", COLUMNS="160")
-    return Running(directory, settings, name, environment, ports, set(os.listdir("/dev/shm")))
+    return Running(directory, settings, name, environment, ports)

@@ -417,6 +417,17 @@ TEST(ControllerDirectivesTest, devices_get_only_the_models_that_settings_name) {
   const auto* assignment = world.last_told<Assignment>("agent-0");
   EXPECT_EQ(assignment->prefetch.at("host:0").size(), 1u);
   EXPECT_TRUE(assignment->prefetch.at("host:1").empty());
+
+  ExecutorReport other = world.alive.at("agent-0").executors[0];
+  other.name = "agent-0/host:1";
+  world.alive.at("agent-0").executors.push_back(other);
+  world.wait(ms(250));
+  const auto devices = [&] { return world.models.at(world.call(ModelsAsked{.model = "bert"}))->at(0).devices; };
+  EXPECT_EQ(devices(), std::vector<std::string>{"agent-0/host:0"});
+  // It had the model when the settings changed, or under another name.
+  world.alive.at("agent-0").executors[1].revisions = {{.revision = id_of(5000), .readiness = Readiness::kMapped}};
+  world.wait(ms(250));
+  EXPECT_EQ(devices().size(), 2u);
 }
 
 TEST(ControllerDirectivesTest, after_a_start_agents_hear_nothing_until_the_expected_members_are_there_or_late) {

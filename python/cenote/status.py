@@ -66,6 +66,22 @@ def _rows(status: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
+def _repair_lines(status: dict[str, Any]) -> list[str]:
+    from cenote.show import escape, format_age, format_bytes
+
+    repair = status["repair"]
+    lines = []
+    if repair["short_blocks"]:
+        rate = f", at {format_bytes(repair['bytes_per_second'])}/s" if repair["bytes_per_second"] else ""
+        left = f"{repair['short_blocks']} blocks lack replicas, {format_bytes(repair['short_bytes'])} to copy"
+        lines.append(f"[yellow]repair: {left}, {repair['copying']} under way{rate}[/]")
+    if repair["lost_blocks"]:
+        lines.append(f"[red]{repair['lost_blocks']} blocks are on no server that is there: deploy their models again, or bring their servers back[/]")
+    for server in status["excluded"]:
+        lines.append(f"[yellow]{escape(server['server'])} is asked last since {format_age(server['since_s'])}: {escape(server['reason'])}[/]")
+    return lines
+
+
 def _tenant_rows(status: dict[str, Any]) -> list[list[str]]:
     from cenote.show import escape, format_bytes
 
@@ -95,6 +111,8 @@ def show(cluster: str | None, certificates: str | None, *, as_json: bool) -> Non
     console().print(f"cluster [bold]{found['cluster']}[/]")
     if found["held_because"]:
         console().print(f"[yellow]memory servers keep what no model needs: {escape(found['held_because'])}; see `cenote rebuild --help`[/]")
+    for line in _repair_lines(found):
+        console().print(line)
     table(["name", "role", "pid", "up", "RSS", "CPU %", "state"], _rows(found), right=["pid", "up", "RSS", "CPU %"])
     if found["tenants"]:
         table(["tenant", "in the pool", "of", "models", "of"], _tenant_rows(found), right=["in the pool", "of", "models"])

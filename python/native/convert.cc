@@ -102,9 +102,19 @@ py::dict to_dict(const TenantStatus& tenant) {
                   "models"_a = tenant.models, "models_max"_a = tenant.models_max);
 }
 
+py::dict to_dict(const RepairStatus& repair) {
+  return py::dict("short_blocks"_a = repair.short_blocks, "short_bytes"_a = repair.short_bytes, "lost_blocks"_a = repair.lost_blocks, "copying"_a = repair.copying,
+                  "copied_blocks"_a = repair.copied_blocks, "copied_bytes"_a = repair.copied_bytes, "bytes_per_second"_a = repair.bytes_per_second);
+}
+
+py::dict to_dict(const ExcludedServer& server) {
+  return py::dict("server"_a = server.server, "reason"_a = server.reason, "since_s"_a = server.since.seconds());
+}
+
 py::dict to_dict(const ClusterStatus& status) {
   return py::dict("cluster"_a = status.cluster, "members"_a = each(status.members), "lost"_a = each(status.lost),
-                  "events"_a = status.events, "held_because"_a = status.held_because, "tenants"_a = each(status.tenants));
+                  "events"_a = status.events, "held_because"_a = status.held_because, "tenants"_a = each(status.tenants),
+                  "repair"_a = to_dict(status.repair), "excluded"_a = each(status.excluded));
 }
 
 py::dict to_dict(const ModelInfo& model) {

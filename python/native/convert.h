@@ -14,6 +14,8 @@ pybind11::dict to_dict(const MemoryServerInfo& server);
 pybind11::dict to_dict(const RevisionRecord& record);
 pybind11::dict to_dict(const MemberReport& member);
 pybind11::dict to_dict(const TenantStatus& tenant);
+pybind11::dict to_dict(const RepairStatus& repair);
+pybind11::dict to_dict(const ExcludedServer& server);
 pybind11::dict to_dict(const ClusterStatus& status);
 pybind11::dict to_dict(const ModelInfo& model);
 pybind11::dict to_dict(const DeployResult& result);

@@ -53,7 +53,8 @@ MemorySettings memory_of(const Table& table) {
           .slabs_max = table.count("slabs_max"),
           .data_dir = table.text("data_dir"),
           .data_capacity_bytes = table.bytes("data_capacity"),
-          .scrub_interval = table.duration("scrub_interval")};
+          .scrub_interval = table.duration("scrub_interval"),
+          .repair_gb_per_s = table.number("repair_gb_per_s")};
 }
 
 DeviceSettings device_of(const Table& table) {
@@ -158,7 +159,9 @@ ClusterSettings resolve_cluster_settings(const SettingsInput& input, std::vector
   cluster.controller = {.host = controller.text("host"),
                         .port = controller.port("port"),
                         .heartbeat_interval = controller.duration("heartbeat_interval"),
-                        .member_timeout = controller.duration("member_timeout")};
+                        .member_timeout = controller.duration("member_timeout"),
+                        .repair_after = controller.duration("repair_after"),
+                        .probation = controller.duration("probation")};
   for (size_t i = 0; i < settings.count("router"); ++i)
     cluster.routers.push_back(router_of({settings, str_cat("router[", i, "].")}));
   for (size_t i = 0; i < settings.count("memory"); ++i)

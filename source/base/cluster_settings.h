@@ -20,6 +20,8 @@ struct ControllerSettings {
   uint16_t port = 0;
   Duration heartbeat_interval;
   Duration member_timeout;
+  Duration repair_after;
+  Duration probation;
 };
 
 struct RouterSettings {
@@ -46,6 +48,7 @@ struct MemorySettings {
   std::string data_dir;  // Absolute; empty: no disk.
   uint64_t data_capacity_bytes = 0;
   Duration scrub_interval;  // 0: never.
+  double repair_gb_per_s = 0;  // 0: not paced.
 };
 
 struct DeviceSettings {

@@ -1,6 +1,6 @@
 # The daemon. Every role is in it, so that a host needs one binary.
 file(GLOB cenoted_roles CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/source/bin/role_*.cc)
-set(cenoted_sources cenoted.cc fabric_thread.cc memory_disk.cc process.cc process_usage.cc stop_signal.cc)
+set(cenoted_sources cenoted.cc fabric_thread.cc memory_copies.cc memory_disk.cc process.cc process_usage.cc stop_signal.cc)
 list(TRANSFORM cenoted_sources PREPEND ${CMAKE_SOURCE_DIR}/source/bin/)
 add_executable(cenoted ${cenoted_sources} ${cenoted_roles})
 target_link_libraries(cenoted PRIVATE

@@ -67,9 +67,13 @@ void FabricThread::main(fabric::TransportOptions options, std::promise<absl::Sta
       }
     }
     for (const Task& task : tasks) task(**transport);
-    while ((*transport)->poll(completions) == completions.size()) {
+    bool completed = false;
+    for (size_t count = completions.size(); count == completions.size();) {
+      count = (*transport)->poll(completions);
+      completed = completed || count > 0;
+      for (size_t i = 0; i < count && taker_; ++i) taker_(completions[i]);
     }
-    if (tasks.empty()) (*transport)->wait(kWaitMax);
+    if (tasks.empty() && !completed) (*transport)->wait(kWaitMax);
   }
 }
 

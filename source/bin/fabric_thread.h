@@ -9,6 +9,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "fabric/transport.h"
@@ -28,6 +29,8 @@ class FabricThread {
 
   void post(Task task);      // Any thread; returns at once.
   void run(const Task& task);  // Any other thread; returns when the task has run.
+  // Gets what completes; null: nobody. Called on this thread, to be set by its tasks or before the first operation.
+  void on_completion(std::function<void(const fabric::Completion&)> taker) { taker_ = std::move(taker); }
   const std::string& provider() const { return provider_; }
   const fabric::Address& address() const { return address_; }
 
@@ -38,6 +41,7 @@ class FabricThread {
   std::mutex mutex_;
   std::deque<Task> tasks_;
   bool stopping_ = false;
+  std::function<void(const fabric::Completion&)> taker_;
   fabric::Transport* transport_ = nullptr;  // wake() alone is called from other threads.
   std::string provider_;
   fabric::Address address_;

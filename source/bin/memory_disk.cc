@@ -54,6 +54,10 @@ node::BlockScrubbed scrub_arena(const MemoryAreas& areas, const node::ScrubBlock
   return done;
 }
 
+node::CopyChecked check_copy(const MemoryAreas& areas, const node::CheckCopy& action) {
+  return {.id = action.block.id, .status = check_hash(areas.blocks.subspan(action.offset_bytes, action.block.size_bytes), action.block, "arrived")};
+}
+
 absl::StatusOr<std::unique_ptr<MemoryDisk>> MemoryDisk::open(const MemorySettings& settings, const std::string& cluster) {
   if (settings.data_dir.empty()) return nullptr;
   std::unique_ptr<MemoryDisk> disk(new MemoryDisk());
@@ -104,6 +108,17 @@ node::SealVerified MemoryDisk::seal(const MemoryAreas& areas, const node::CopyAn
     done.status = refused(status);
     done.disk = true;
   }
+  return done;
+}
+
+node::CopyChecked MemoryDisk::check_copy(const MemoryAreas& areas, const node::CheckCopy& action) {
+  const auto copy = store_->staging().first(action.block.size_bytes);
+  std::memcpy(copy.data(), areas.blocks.data() + action.offset_bytes, copy.size());
+  node::CopyChecked done{.id = action.block.id, .status = check_hash(copy, action.block, "arrived")};
+  if (!done.status.ok()) return done;
+  done.status = keep(action.block);
+  if (const absl::Status settled = done.status.ok() ? store_->settle() : absl::OkStatus(); !settled.ok()) done.status = refused(settled);
+  done.disk = !done.status.ok();
   return done;
 }
 

@@ -1,7 +1,7 @@
 // bin/memory_disk.h - a memory server's disk at work: its store, the threads that read it, and the copying, hashing and keeping of sealed
 // blocks. What is decided is decided in node/memory_server.h.
 //
-// seal(), store(), remove() and remember() are the writer's: one thread at a time, in the order in which they were decided. load() and scrub() any thread.
+// seal(), check_copy(), store(), remove() and remember() are the writer's: one thread at a time, in the order in which they were decided. load() and scrub() any thread.
 #pragma once
 
 #include <cstdint>
@@ -32,6 +32,8 @@ node::SealVerified copy_and_hash(const MemoryAreas& areas, const node::CopyAndHa
 // Without a disk: only the arena's copy.
 node::BlockScrubbed scrub_arena(const MemoryAreas& areas, const node::ScrubBlock& action);
 
+node::CopyChecked check_copy(const MemoryAreas& areas, const node::CheckCopy& action);
+
 class MemoryDisk {
  public:
   // Null if the settings name no data_dir. Errors: BlockStore::open's, which end the daemon with the remedy.
@@ -42,6 +44,7 @@ class MemoryDisk {
   const std::vector<std::string>& notes() const { return notes_; }
 
   node::SealVerified seal(const MemoryAreas& areas, const node::CopyAndHash& action);
+  node::CopyChecked check_copy(const MemoryAreas& areas, const node::CheckCopy& action);
   node::BlockStored store(const MemoryAreas& areas, const node::StoreBlock& action);
   void remove(const node::RemoveBlocks& action);
   void remember(const node::RememberLineage& action);

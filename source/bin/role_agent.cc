@@ -9,6 +9,8 @@
 #include <algorithm>
 #include <csignal>
 #include <memory>
+#include <mutex>
+#include <set>
 #include <utility>
 
 #include "base/log.h"
@@ -37,6 +39,7 @@ struct LinkUp {};
 struct PagesReady {};
 using Event = std::variant<node::agent::Event, LinkUp, PagesReady, Directive>;
 
+constexpr size_t kDoubtfulMax = 1024;  // More wait until the next report was sent.
 constexpr size_t kEventsMax = 65536;
 // Free cache whose pages are made ready while nothing is fetched, and how much of it at a time.
 constexpr uint64_t kReadyBytes = 256 * kMiB;
@@ -132,6 +135,11 @@ class AgentRole {
                                         .on_done =
                                             [this](FetchResult result) {
                                               mailbox_.post_answer(node::agent::Event(node::agent::FetchEnded{std::move(result)}));
+                                            },
+                                        .on_doubt =
+                                            [this](DoubtfulReplica replica) {
+                                              const std::lock_guard lock(doubtful_mutex_);
+                                              if (doubtful_.size() < kDoubtfulMax) doubtful_.insert(std::move(replica));
                                             }}));
     return absl::OkStatus();
   }
@@ -319,7 +327,14 @@ class AgentRole {
     report.stalls = pulse_.stalls().stalls;
     report.stall_longest = pulse_.stalls().longest;
     report.executors = machine_->executors();
-    link_->report(report);
+    for (const auto& [server, seen] : stats.seen) report.seen.push_back(seen);
+    const std::lock_guard lock(doubtful_mutex_);
+    report.doubtful.assign(doubtful_.begin(), doubtful_.end());
+    if (report.doubtful.empty()) {
+      link_->report(report);
+    } else if (link_->report_increment(report).ok()) {  // Else the next report says it.
+      doubtful_.clear();
+    }
   }
 
   // Zeroing pages costs a tenth of a fetch: it is done ahead, while nothing is fetched, for the room that the next models will take.
@@ -361,6 +376,8 @@ class AgentRole {
   int exits_ = -1;  // An epoll of the executors' exit_fds.
   std::vector<std::unique_ptr<Process>> processes_;
   std::unique_ptr<Worker> worker_;
+  std::mutex doubtful_mutex_;
+  std::set<DoubtfulReplica> doubtful_;  // Not reported yet.
   std::unique_ptr<AgentGrants> grants_;
   std::unique_ptr<load::Fetcher> fetcher_;
   std::unique_ptr<node::Agent> machine_;

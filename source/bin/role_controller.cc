@@ -33,9 +33,11 @@ absl::StatusOr<node::ControllerOptions> options_of(const ClusterSettings& settin
                                   .member_timeout = settings.controller.member_timeout,
                                   .deploy_lease = settings.deploy_lease,
                                   .replicas = settings.replicas,
+                                  .repair_after = settings.controller.repair_after,
                                   .fresh_lineage = new_incarnation(),
                                   .first_version = static_cast<uint64_t>(wall_clock_us())};
   CENOTE_ASSIGN_OR_RETURN(options.placement, placement_policy_from_name(settings.placement_policy));
+  options.health.probation = settings.controller.probation;
   if (settings.group.kind == GroupSetting::Kind::kBytes) options.group_bytes = settings.group.bytes;
   for (const MemorySettings& memory : settings.memory) {
     options.failure_domains[memory.name] = memory.failure_domain;

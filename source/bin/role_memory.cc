@@ -15,6 +15,7 @@
 #include "bin/controller_pulse.h"
 #include "bin/fabric_thread.h"
 #include "bin/mailbox.h"
+#include "bin/memory_copies.h"
 #include "bin/memory_disk.h"
 #include "bin/process_usage.h"
 #include "bin/roles.h"
@@ -76,10 +77,11 @@ class MemoryRole {
         .slabs_max = settings_.slabs_max, .grant_duration = settings_.grant_duration, .slab_duration = context_.settings.deploy_lease,
         .fabric_provider = fabric_->address().provider, .fabric_address = fabric_->address().bytes, .disk = disk_ != nullptr,
         .disk_capacity_bytes = settings_.data_capacity_bytes, .stored = disk_ != nullptr ? disk_->stored() : std::vector<BlockRef>{},
-        .scrub_interval = settings_.scrub_interval, .lineage = disk_ != nullptr ? disk_->lineage().lineage : 0,
+        .scrub_interval = settings_.scrub_interval, .copy_bytes_per_second = static_cast<uint64_t>(settings_.repair_gb_per_s * 1e9), .lineage = disk_ != nullptr ? disk_->lineage().lineage : 0,
         .lineage_sequence = disk_ != nullptr ? disk_->lineage().sequence : 0, .awaits_lineage = true});
     service_ = wire::make_memory_service(handlers());
     worker_ = std::make_unique<Worker>();
+    copies_ = std::make_unique<MemoryCopies>(*fabric_, *block_region_, identity, context_.name, [this](node::CopyFetched done) { answer(std::move(done)); });
     CENOTE_ASSIGN_OR_RETURN(server_, wire::Server::start({.host = settings_.host, .port = settings_.port}, wire::server_credentials(identity), {service_.get()}));
     const ControllerSettings& controller = context_.settings.controller;
     link_ = wire::ControllerLink::open({.address = wire::format_address(controller.host, controller.port), .identity = identity},
@@ -156,6 +158,8 @@ class MemoryRole {
       if (!memory->drop.empty()) inputs.push_back(node::BlocksDropped{std::move(memory->drop)});
       if (memory->send_inventory) inventory_due_ = true;
       if (memory->lineage != 0) inputs.push_back(node::LineageTold{memory->lineage, memory->lineage_sequence});
+      inputs.push_back(node::CopiesWanted{std::move(memory->copy), std::move(memory->sources)});
+      inputs.push_back(node::ChecksWanted{std::move(memory->check)});
     } else if (std::holds_alternative<DrainMember>(directive)) {
       drained_by_controller_ = true;
     } else if (const auto* refused = std::get_if<Refused>(&directive)) {
@@ -211,6 +215,10 @@ class MemoryRole {
       write_later([this, action] { return scrub_arena(areas(), action); });
     }
   }
+  void perform(node::FetchCopy& action) { copies_->fetch(action); }
+  void perform(node::CheckCopy& action) {
+    write_later([this, action] { return disk_ != nullptr ? disk_->check_copy(areas(), action) : check_copy(areas(), action); });
+  }
   MemoryAreas areas() const { return {.slabs = slabs_, .blocks = blocks_}; }
   void answer(node::MemoryServerEvent event) { mailbox_.post_answer(std::move(event)); }
   template <typename Work>
@@ -255,6 +263,7 @@ class MemoryRole {
     seals_.fail_all(ending);
     abandons_.fail_all(ending);
     if (server_ != nullptr) server_->stop(Duration::from_ms(200));
+    copies_.reset();
     worker_.reset();
     disk_.reset();
     if (fabric_ != nullptr) {
@@ -280,6 +289,7 @@ class MemoryRole {
   std::vector<node::MemoryServerAction> actions_;
   std::unique_ptr<MemoryDisk> disk_;  // Null without data_dir.
   std::unique_ptr<Worker> worker_;
+  std::unique_ptr<MemoryCopies> copies_;
   std::atomic<uint64_t> next_call_{1};
   Calls<absl::StatusOr<Grant>> grants_;
   Calls<absl::StatusOr<SlabInfo>> opens_;

@@ -65,6 +65,8 @@ class Catalogue {
   std::vector<std::string> replicas(const Digest& block) const;  // Servers, sorted; empty if none or unknown.
   uint32_t references(const Digest& block) const;
   std::vector<BlockRef> held_by(std::string_view server) const;
+  // Server -> the blocks it holds; without servers that hold none.
+  const std::map<std::string, std::set<Digest>>& held() const { return held_; }
   // Blocks that servers hold and no revision needs.
   std::vector<BlockRef> unreferenced() const;
   // Blocks that only this revision needs: what its removal frees.

@@ -66,7 +66,7 @@ void Fetcher::Loop::post(Instant now) {
     if (status.ok()) {
       ++stats.reads;
       pace.took(size, now);
-      flying_.emplace(tag, *read);
+      flying_.emplace(tag, Flying{*read, now});
       continue;
     }
     queue.failed(*read);
@@ -86,7 +86,7 @@ bool Fetcher::Loop::poll(Instant now) {
     if (servers.probe_ended(completions[i], now)) continue;
     const auto flying = flying_.find(completions[i].tag);
     if (flying == flying_.end()) continue;  // Of an endpoint that was closed meanwhile.
-    const FetchQueue::Read read = flying->second;
+    const auto [read, posted_at] = flying->second;
     if (completions[i].code != absl::StatusCode::kOk) {
       ++stats.failed_reads;
       lose(read.server, now,
@@ -95,11 +95,22 @@ bool Fetcher::Loop::poll(Instant now) {
     }
     flying_.erase(flying);
     servers.succeeded(read.server, now);
-    stats.fetched_bytes += read.run.size_bytes(read.work->block.ref.size_bytes);
+    const uint64_t size = read.run.size_bytes(read.work->block.ref.size_bytes);
+    stats.fetched_bytes += size;
+    ServerSeen& server = seen(read.server);
+    ++server.reads;
+    server.bytes += size;
+    server.read_time = server.read_time + (now - posted_at);
     const uint32_t to_check = queue.arrived(read, monotonic_now());
     if (to_check != 0) landed_.push_back({read, to_check});
   }
   return count != 0;
+}
+
+ServerSeen& Fetcher::Loop::seen(const std::string& server) {
+  ServerSeen& seen = stats.seen[server];
+  seen.server = server;
+  return seen;
 }
 
 uint32_t Fetcher::Loop::matching(const FetchBlock& block, uint32_t chunks) const {
@@ -126,8 +137,10 @@ void Fetcher::Loop::check(const Landed& landed) {
   for (uint32_t i = 0; i < kChunksPerBlockMax; ++i) {
     if (!(bad >> i & 1)) continue;
     ++stats.corrupt_chunks;
+    ++seen(landed.read.server).corrupt_chunks;
     LOG_WARNING("corrupt chunk: block {} chunk {} from {}; reading it again", block.ref.id.short_hex(), i, landed.read.server);
   }
+  if (bad != 0) callbacks.on_doubt({.server = landed.read.server, .block = block.ref.id});
   queue.checked(landed.read, landed.check, good, verify);
 }
 
@@ -150,17 +163,18 @@ bool Fetcher::Loop::check_kept() {
 
 void Fetcher::Loop::lose(const std::string& server, Instant now, std::string_view why) {
   LOG_WARNING("memory server {} failed: {}; others are asked, it is tried again later", server, why);
+  ++seen(server).failures;
   servers.fail(server, now);  // First: afterwards none of its reads can write.
   reopen_reads(server);
 }
 
 void Fetcher::Loop::reopen_reads(const std::string& server) {
   for (auto flying = flying_.begin(); flying != flying_.end();) {
-    if (flying->second.server != server) {
+    if (flying->second.read.server != server) {
       ++flying;
       continue;
     }
-    const FetchQueue::Read read = flying->second;
+    const FetchQueue::Read read = flying->second.read;
     flying = flying_.erase(flying);
     queue.failed(read);
   }

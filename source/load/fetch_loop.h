@@ -44,6 +44,11 @@ struct Fetcher::Loop {
     FetchQueue::Read read;
     uint32_t check;
   };
+  struct Flying {
+    FetchQueue::Read read;
+    Instant posted_at;
+  };
+  ServerSeen& seen(const std::string& server);
   void post(Instant now);
   void ask_grants(Instant now);
   bool poll(Instant now);
@@ -56,7 +61,7 @@ struct Fetcher::Loop {
 
   alignas(64) std::array<std::byte, 64> scratch_{};  // Where probes' bytes go; nobody looks at them.
   std::unique_ptr<fabric::MemoryRegion> scratch_region_;
-  std::map<fabric::Tag, FetchQueue::Read> flying_;
+  std::map<fabric::Tag, Flying> flying_;
   fabric::Tag next_tag_ = 1;
   Instant deferred_until_;  // The transport was full.
   Instant expire_at_;

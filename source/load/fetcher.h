@@ -15,6 +15,7 @@
 
 #include <condition_variable>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -28,6 +29,7 @@
 #include "load/fetch_queue.h"
 #include "load/server_table.h"
 #include "message/fetch.h"
+#include "message/member.h"
 
 namespace cenote::load {
 
@@ -42,6 +44,7 @@ struct FetcherCallbacks {
   // Ask this server for read grants; answer through granted(), always.
   std::function<void(const std::string& server, std::vector<Digest> blocks)> ask_grant;
   std::function<void(FetchResult)> on_done;
+  std::function<void(DoubtfulReplica)> on_doubt;  // Bytes of this block came wrong from there.
 };
 
 struct FetcherStats {
@@ -50,6 +53,7 @@ struct FetcherStats {
   uint64_t reads = 0;
   uint64_t failed_reads = 0;
   uint64_t suspected = 0;    // Servers that fell silent with reads in flight.
+  std::map<std::string, ServerSeen> seen;  // Each server that was read from.
   StallCount stalls;         // Of this thread.
 };
 

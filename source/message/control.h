@@ -16,19 +16,28 @@
 namespace cenote {
 
 // ---- controller -> member, on the Join stream; each replaces the one before it -----------------------------------------
+// A replica to be made: read from one of these servers, in this order.
+struct CopyOrder {
+  BlockRef block;
+  std::vector<std::string> sources;
+  auto operator<=>(const CopyOrder&) const = default;
+};
 struct MemoryDirective {
   uint64_t version = 0;
   std::vector<Digest> drop;     // Delete these blocks (no revision needs them here).
   bool send_inventory = false;  // Answer with a report whose `held` is complete.
   uint64_t lineage = 0;         // Remember these two and report them (MemberReport). 0: nothing to remember.
   uint64_t lineage_sequence = 0;
+  std::vector<CopyOrder> copy;            // All that is to be copied here and was not yet reported as held or failed.
+  std::vector<MemoryServerInfo> sources;  // Of `copy`.
+  std::vector<Digest> check;              // All that is to be checked against its id and was not yet reported as checked.
 };
 struct Heartbeat {};            // The controller lives.
 struct DrainMember {};          // Take no more work, end when idle.
 struct Refused {                // The stream ends after it, e.g. another member has this name.
   absl::Status status;
 };
-struct Suspects {               // Members that the controller does not hear just now; complete. Others are asked first.
+struct Suspects {               // Members that the controller does not hear just now, and memory servers that serve badly; complete. Others are asked first.
   std::vector<std::string> names;
 };
 using Directive = std::variant<Assignment, ClusterView, MemoryDirective, Heartbeat, DrainMember, Refused, Suspects>;
@@ -92,6 +101,24 @@ struct TenantStatus {
   uint64_t models = 0;                 // Names.
   uint64_t models_max = 0;
 };
+// How many replicas are missing, and what is done about it.
+struct RepairStatus {
+  uint64_t short_blocks = 0;           // Have fewer replicas than wanted, and can be copied;
+  uint64_t short_bytes = 0;            // so much is to be copied.
+  uint64_t lost_blocks = 0;            // No server that is there holds them.
+  uint64_t copying = 0;                // Copies under way.
+  uint64_t copied_blocks = 0;          // Since the controller started, as the next.
+  uint64_t copied_bytes = 0;
+  uint64_t bytes_per_second = 0;       // Of the last 10 s.
+  auto operator<=>(const RepairStatus&) const = default;
+};
+// A memory server that is asked last and takes no new blocks.
+struct ExcludedServer {
+  std::string server;
+  std::string reason;                  // For people: "slow: 40 MB/s, others 1200 MB/s".
+  Duration since;                      // So long ago.
+  auto operator<=>(const ExcludedServer&) const = default;
+};
 struct ClusterStatus {
   std::string cluster;
   std::vector<MemberReport> members;   // The controller itself included.
@@ -99,6 +126,8 @@ struct ClusterStatus {
   uint64_t events = 0;                 // Applied to the catalogue.
   std::string held_because;            // Why memory servers keep what no revision needs. Empty: they do not.
   std::vector<TenantStatus> tenants;   // Of the settings and of the catalogue, by name; empty where nobody named one.
+  RepairStatus repair;
+  std::vector<ExcludedServer> excluded;
 };
 
 // What memory servers hold and the catalogue does not need: what a lost catalogue's revisions are found in.

@@ -51,6 +51,31 @@ struct StorageReport {
   auto operator<=>(const StorageReport&) const = default;
 };
 
+// A copy that the controller ordered and that came to nothing.
+struct CopyFailure {
+  Digest block;
+  std::string why;
+  auto operator<=>(const CopyFailure&) const = default;
+};
+
+// What an agent saw of one memory server since its own start.
+struct ServerSeen {
+  std::string server;
+  uint64_t reads = 0;             // That arrived.
+  uint64_t bytes = 0;             // Of them,
+  Duration read_time;             // and how long each took, summed.
+  uint64_t failures = 0;          // Times that its reads failed or it fell silent.
+  uint64_t corrupt_chunks = 0;
+  auto operator<=>(const ServerSeen&) const = default;
+};
+
+// A replica that is to be looked at: chunks of it came wrong.
+struct DoubtfulReplica {
+  std::string server;
+  Digest block;
+  auto operator<=>(const DoubtfulReplica&) const = default;
+};
+
 // A daemon's heartbeat. Fields beyond the first block are filled by the roles they concern.
 struct MemberReport {
   std::string name;
@@ -76,8 +101,14 @@ struct MemberReport {
   StorageReport storage;
   uint64_t lineage = 0;                // Of the catalogue that its blocks came under, as it was told last; 0: never told.
   uint64_t lineage_sequence = 0;
+  std::vector<CopyFailure> copies_failed;     // Since the last report.
+  std::vector<Digest> checked;                // Blocks that the controller wanted checked, and that were, since the last report.
+
+  // Agents and memory servers that copied.
+  std::vector<DoubtfulReplica> doubtful;      // Since the last report; some may be left out.
 
   // Agents.
+  std::vector<ServerSeen> seen;
   uint64_t cache_capacity_bytes = 0;
   uint64_t cache_used_bytes = 0;
   uint64_t cache_pinned_bytes = 0;

@@ -12,6 +12,7 @@ Controller::Controller(ControllerOptions options, Catalogue catalogue, Instant n
     : options_(std::move(options)),
       catalogue_(std::move(catalogue)),
       next_deploy_(options_.first_version),
+      health_at_(now + kHealthRound),
       now_(now),
       lineage_at_(now),
       sequence_(options_.events_stored),
@@ -27,15 +28,18 @@ void Controller::step(Instant now, std::span<const ControllerEvent> events, Acti
     std::visit([&](const auto& e) { handle(now, e, actions); }, event);
   }
   expire(now, actions);
+  judge_health(now, actions);
   notice(now, actions);
   settle(now, actions);
   check_waiting(now, actions);
   collect_garbage(now);
+  repair(now, actions);
   tell_members(now, actions);
 }
 
 Instant Controller::next_deadline() const {
-  Instant next = silence_.next_deadline();
+  Instant next = std::min(silence_.next_deadline(), next_repair());
+  if (settled_) next = std::min(next, health_at_);
   for (const auto& [name, member] : members_) {
     next = std::min(next, member.last_seen + options_.member_timeout);
     if (member.stream != 0) next = std::min({next, member.last_told + kBeatInterval, member.ask_inventory});
@@ -47,6 +51,7 @@ Instant Controller::next_deadline() const {
   for (const CommitAsked& commit : waiting_commits_) next = std::min(next, commit.deadline);
   if (!settled_) next = std::min(next, settle_at_);
   if (garbage_dirty_ && settled_ && catalogue_.held_because().empty()) next = std::min(next, garbage_from_);
+  if (replica_news_ && settled_) next = std::min(next, replicas_told_ + kReplicaNews);
   if (catalogue_.lineage() == 0 && !lineage_asked_) next = std::min(next, lineage_at_);
   return next;
 }
@@ -89,6 +94,7 @@ void Controller::handle(Instant, const Appended& e, Actions& actions) {
   CENOTE_CHECK(!appending_.empty());
   const Events events = std::exchange(appending_, {});
   if (e.status.ok()) {
+    touch(events);  // Also what they remove is known now.
     for (const CatalogueEvent& event : events) {
       const absl::Status applied = catalogue_.apply(event);
       // The store has it: going on without would part from what the next start reads.
@@ -101,7 +107,11 @@ void Controller::handle(Instant, const Appended& e, Actions& actions) {
       if (set == nullptr || set->held_because.empty()) continue;
       actions.emplace_back(Say{true, str_cat("memory servers keep what no revision needs: ", set->held_because, "; run `cenote rebuild` to find models in the pool, then to let go of the rest")});
     }
-    told_dirty_ = garbage_dirty_ = true;
+    const bool replicas_only = std::all_of(events.begin(), events.end(), [](const CatalogueEvent& event) {
+      return std::holds_alternative<ReplicasAdded>(event) || std::holds_alternative<ReplicasLost>(event);
+    });
+    (replicas_only ? replica_news_ : told_dirty_) = true;
+    garbage_dirty_ = true;
     last_refusal_ = absl::OkStatus();
   } else if (e.status != std::exchange(last_refusal_, e.status)) {
     actions.emplace_back(Say{true, str_cat("the catalogue cannot be written: ", e.status.message())});

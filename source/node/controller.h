@@ -16,6 +16,10 @@
 // - After a start, agents and routers hear nothing until every expected member has joined or member_timeout has passed: they go on with
 //   what the last controller said instead of being told of an empty cluster.
 //
+// - A block that revisions need has `replicas` replicas, or as many as there are servers: what is missing is copied from server to server
+//   (policy/repair.h), what is too many is dropped. A lost server's blocks are given time to come back with it. A memory server that an
+//   operator drains leaves when others hold what it held.
+//
 // - A name belongs to the tenant of the deployer who deployed it first; only deployers of that tenant, and operators, change it. What a
 //   tenant's models and its deploys under way need counts against its limits, when a deploy begins and again when it is committed.
 //
@@ -39,8 +43,11 @@
 #include "catalog/catalogue.h"
 #include "message/caller.h"
 #include "message/control.h"
+#include "node/repair_index.h"
 #include "policy/assign.h"
+#include "policy/health.h"
 #include "policy/place.h"
+#include "policy/repair.h"
 
 namespace cenote::node {
 
@@ -50,7 +57,9 @@ struct ControllerOptions {
   Duration deploy_lease = Duration::from_ms(60'000);
   PlacementPolicy placement = PlacementPolicy::kHybrid;
   uint32_t replicas = 1;
+  Duration repair_after = Duration::from_ms(10'000);               // So long a lost server may take to come back with its blocks.
   uint64_t group_bytes = 8 << 20;
+  policy::HealthLimits health;                                     // When a memory server is asked last.
   std::map<std::string, std::string> failure_domains;              // Memory server -> domain; absent: its own.
   std::map<std::string, std::vector<std::string>> device_models;   // "agent-0/host:0" -> names; absent: all.
   std::map<std::string, std::vector<std::string>> agent_devices;   // "agent-0" -> "host:0", ...; absent: as it reports.
@@ -124,6 +133,15 @@ class Controller {
   static constexpr Duration kBeatInterval = Duration::from_ms(1'000);   // Every member hears at least so often.
   static constexpr Duration kEvictRepeated = Duration::from_ms(2'000);  // Evictions ride on every assignment for so long.
   static constexpr Duration kInventoryRetry = Duration::from_ms(1'000);
+  static constexpr Duration kRepairRound = Duration::from_ms(20);       // Repair looks around at most so often,
+  static constexpr size_t kJudgedPerRound = 4096;                       // and at so many blocks: some milliseconds.
+  static constexpr Duration kFreshFor = Duration::from_ms(1'000);       // Replicas of what was just deployed may still be on their way.
+  static constexpr Duration kSurplusAfter = Duration::from_ms(10'000);  // So long replicas too many must have been there before one goes.
+  static constexpr Duration kCopyMax = Duration::from_ms(300'000);      // A copy of which nothing is heard for so long has failed.
+  static constexpr Duration kLeaveStalled = Duration::from_ms(10'000);  // A server that is to leave does, if no copy ended for so long.
+  static constexpr Duration kReplicaNews = Duration::from_ms(250);      // An assignment is long: copies that end one by one share one.
+  static constexpr size_t kChecksMax = 4096;     // Of one server, at once.
+  static constexpr Duration kHealthRound = Duration::from_ms(1'000);
   static constexpr size_t kDeploysMax = 256;
   static constexpr size_t kPendingMax = 4096;    // Changes that wait for their turn.
   static constexpr size_t kMembersMax = 4096;
@@ -148,6 +166,8 @@ class Controller {
     ReplicaDelta delta;
     std::set<Digest> dropping;         // Told to drop, not yet confirmed.
     bool dropping_changed = false;
+    bool copies_changed = false;       // What it is to copy or to check.
+    std::set<Digest> checking;         // Told to check, not yet said to be done.
     bool lineage_judged = false;       // Memory servers: what its blocks came under was looked at on this stream,
     bool lineage_known = false;        // and what came of it is stored: it may hear of this catalogue.
     uint64_t told_lineage = 0;         // On this stream.
@@ -246,6 +266,32 @@ class Controller {
   void handle(Instant now, const AdoptAsked& e, Actions& actions);
   void handle(Instant now, const HoldDropsAsked& e, Actions& actions);
 
+  // controller_repair.cc
+  void touch(std::span<const CatalogueEvent> events);
+  void note_copies(Instant now, const MemberReport& report, Actions& actions);
+  void note_doubts(const MemberReport& report, Actions& actions);
+  void leave(const std::string& server);
+  void repair(Instant now, Actions& actions);
+  Instant next_repair() const;
+  void judge_servers(Instant now);
+  void judge_blocks(Instant now);
+  void judge(Instant now, const Digest& id);
+  std::vector<uint32_t> holders_of(const Digest& id, bool& dropping) const;
+  void cancel_copy(const Digest& id);
+  void plan_repair(Instant now, Actions& actions);
+  void drop_surplus(Instant now);
+  void let_leave(Instant now, Actions& actions);
+  void fill_copies(const Member& member, MemoryDirective& directive) const;
+
+  // controller_health.cc
+  void note_seen(const MemberReport& report);
+  void note_corrupt(const MemberReport& before, const MemberReport& now);
+  void note_return(const std::string& server);
+  policy::ServerSample& sample_of(const std::string& server) { return samples_.back()[server]; }
+  void judge_health(Instant now, Actions& actions);
+  bool excluded(const std::string& server) const;
+  void fill_excluded(ClusterStatus& status) const;
+
   // controller_directives.cc
   void collect_garbage(Instant now);
   void tell_members(Instant now, Actions& actions);
@@ -275,6 +321,24 @@ class Controller {
   std::deque<BeginAsked> waiting_begins_;
   std::deque<CommitAsked> waiting_commits_;
 
+  RepairIndex repair_;
+  std::vector<policy::RepairServer> servers_;     // As of the last round: members and whoever the catalogue says holds blocks.
+  std::map<std::string, uint32_t> server_index_;
+  struct Gone { Instant since; bool for_good = false; };
+  std::map<std::string, Gone> gone_;              // Servers that hold blocks and are not there.
+  struct Recheck { std::string server; Digest cursor; };
+  std::deque<Recheck> rechecks_;                  // Blocks that are to be judged anew: a server's after the cursor; of no server: all.
+  std::deque<std::pair<Digest, Instant>> touched_;  // These too; nothing is copied before.
+  struct Leaving { Instant stalled_at; uint64_t copied_blocks = 0; Digest cursor; bool told = false; };
+  std::map<std::string, Leaving> leaving_;        // Memory servers that drain once others hold their blocks.
+  std::deque<std::map<std::string, policy::ServerSample>> samples_{1};  // Of memory servers; one for each kHealthRound, the newest last.
+  std::map<std::string, std::pair<Incarnation, std::map<std::string, ServerSeen>>> seen_by_;  // Agent -> what it said last.
+  std::map<std::string, policy::Health> health_;  // Of memory servers that are, or were of late, excluded.
+  Instant health_at_;
+  Instant repair_at_;                             // The next round is not before.
+  Instant repair_wake_ = Instant::infinite_future();  // And has something to do then.
+  bool repair_due_ = true;                        // Or now.
+  bool repairing_ = false;                        // It was said.
   std::map<Digest, Instant> evict_until_;         // Rides on assignments until then.
 
   Instant now_;                                   // Of this step.
@@ -286,6 +350,8 @@ class Controller {
 
   uint64_t version_;
   bool told_dirty_ = true;                        // Assignments and views may have changed.
+  bool replica_news_ = false;                     // So may replicas alone: told kReplicaNews after the last assignment.
+  Instant replicas_told_{-kReplicaNews.ns};
   bool garbage_dirty_ = true;
   bool settled_ = false;
   Instant settle_at_;

@@ -119,7 +119,7 @@ absl::StatusOr<DeployPlan> Controller::begin(Instant now, const DeployRequest& r
   std::vector<PlaceServer> servers;
   std::map<std::string, uint32_t> index;
   for (const auto& [name, member] : members_) {
-    if (!takes_blocks(member) || member.stream == 0 || member.report.draining) continue;
+    if (!takes_blocks(member) || member.stream == 0 || member.report.draining || leaving_.contains(name) || excluded(name)) continue;
     const MemoryServerInfo& memory = member.report.memory;
     const auto domain = options_.failure_domains.find(name);
     index.emplace(name, static_cast<uint32_t>(servers.size()));

@@ -48,6 +48,8 @@ void Controller::tell(Instant now, Member& member, Directive directive, Actions&
 
 void Controller::tell_memory(Instant now, Member& member, bool send_inventory, Actions& actions) {
   MemoryDirective directive{.version = ++member.directive_version, .drop = {member.dropping.begin(), member.dropping.end()}, .send_inventory = send_inventory};
+  fill_copies(member, directive);
+  member.copies_changed = member.dropping_changed = false;
   tell_lineage(member, directive);
   tell(now, member, std::move(directive), actions);
 }
@@ -55,6 +57,7 @@ void Controller::tell_memory(Instant now, Member& member, bool send_inventory, A
 void Controller::tell_members(Instant now, Actions& actions) {
   std::optional<policy::AssignView> view;
   std::optional<ClusterView> cluster;
+  if (replica_news_ && now >= replicas_told_ + kReplicaNews) told_dirty_ = true;
   for (auto& [name, member] : members_) {
     if (member.stream == 0) continue;
     if (settled_ && told_dirty_ && member.report.role == Role::kAgent) {
@@ -65,6 +68,7 @@ void Controller::tell_members(Instant now, Actions& actions) {
         assignment.version = ++version_;
         for (const auto& [revision, until] : evict_until_) assignment.evict.push_back(revision);
         tell(now, member, std::move(assignment), actions);
+        replicas_told_ = now;
       }
     }
     if (settled_ && told_dirty_ && member.report.role == Role::kRouter) {
@@ -77,10 +81,7 @@ void Controller::tell_members(Instant now, Actions& actions) {
         tell(now, member, std::move(sent), actions);
       }
     }
-    if (member.dropping_changed) {
-      member.dropping_changed = false;
-      tell_memory(now, member, false, actions);
-    }
+    if (member.dropping_changed || member.copies_changed) tell_memory(now, member, false, actions);
     // At once when it is settled which catalogue this is; how far it has come, with the beats.
     const bool beat = now >= member.last_told + kBeatInterval;
     if (member.lineage_known && (member.told_lineage != catalogue_.lineage() || (beat && member.told_sequence != sequence_))) {
@@ -89,7 +90,7 @@ void Controller::tell_members(Instant now, Actions& actions) {
       tell(now, member, Heartbeat{}, actions);
     }
   }
-  if (settled_) told_dirty_ = false;
+  if (settled_ && told_dirty_) told_dirty_ = replica_news_ = false;
 }
 
 }  // namespace cenote::node

@@ -27,16 +27,18 @@ bool Controller::admit(Instant now, const Reported& e, Actions& actions) {
     if (members_.size() >= kMembersMax) return refuse(absl::ResourceExhaustedError(str_cat("the cluster has ", kMembersMax, " members, the limit")));
   } else {
     const Member& old = found->second;
+    if (old.report.role == Role::kMemory) note_return(name);
     if (old.report.incarnation != e.report.incarnation && old.stream != 0) {
       return refuse(absl::AlreadyExistsError(str_cat("another ", role_name(old.report.role), " named ", name, " (", old.report.address, ", pid ", old.report.pid,
                                                      ") is in the cluster; give this one (", e.report.address, ", pid ", e.report.pid, ") a name of its own")));
     }
     if (old.report.incarnation != e.report.incarnation) {
       lose(name, Say{true, "is lost: restarted"}, actions);
-      lost_.erase(name);
+      lost_.erase(name);  // Its return is noted.
     }
   }
-  lost_.erase(name);
+  if (const auto lost = lost_.extract(name); !lost.empty() && e.report.role == Role::kMemory) note_return(name);
+  repair_due_ = true;
   Member& member = members_[name];
   if (member.stream != 0) streams_.erase(member.stream);
   member.stream = e.stream;
@@ -66,13 +68,18 @@ void Controller::handle(Instant now, const Reported& e, Actions& actions) {
   const bool moved = old.address != e.report.address || old.draining != e.report.draining || old.memory.fabric_address != e.report.memory.fabric_address ||
                      !std::equal(old.executors.begin(), old.executors.end(), e.report.executors.begin(), e.report.executors.end(),
                                  [](const ExecutorReport& a, const ExecutorReport& b) { return policy::same_executor(policy::without_load(a), policy::without_load(b)); });
-  if (moved) told_dirty_ = true;
+  if (moved) told_dirty_ = repair_due_ = true;
   member.last_seen = now;
   hear(now, e.report.name, actions);
+  if (e.report.role == Role::kMemory) note_corrupt(old, e.report);
+  if (e.report.role == Role::kAgent) note_seen(e.report);
   member.report = e.report;
   member.report.held.clear();
   member.report.dropped.clear();
-  if (e.report.role == Role::kMemory) note_blocks(now, member, e.report, actions);
+  note_doubts(e.report, actions);
+  if (e.report.role != Role::kMemory) return;
+  note_blocks(now, member, e.report, actions);
+  note_copies(now, e.report, actions);
 }
 
 void Controller::note_blocks(Instant, Member& member, const MemberReport& report, Actions& actions) {
@@ -126,12 +133,14 @@ Controller::Events Controller::plan_replicas(const std::string& server) {
   const ReplicaDelta delta = std::exchange(member.delta, {});
   if (delta.whole) {
     member.inventoried = true;
-    told_dirty_ = garbage_dirty_ = true;
+    member.copies_changed = !member.checking.empty() || !repair_.copies_to(server).empty();  // What it did not hear of, or what came to nothing unheard, is ordered again.
+    told_dirty_ = garbage_dirty_ = repair_due_ = true;
   }
   ReplicasAdded added{.server = server};
   ReplicasLost lost{.server = server};
-  std::set<Digest> known;
-  for (const BlockRef& block : catalogue_.held_by(server)) known.insert(block.id);
+  static const std::set<Digest> kNone;
+  const auto held = catalogue_.held().find(server);
+  const std::set<Digest>& known = held == catalogue_.held().end() ? kNone : held->second;
   for (const auto& [id, size] : delta.changes) {
     if (size) {
       const auto state = catalogue_.blocks().find(id);
@@ -182,6 +191,7 @@ void Controller::lose(const std::string& name, const Say& why, Actions& actions)
   if (member->second.stream != 0) streams_.erase(member->second.stream);
   if (silence_.suspected(name)) ++suspects_version_;
   silence_.forget(name);
+  if (member->second.report.role == Role::kMemory) leave(name);
   lost_[name] = std::move(member->second.report);
   members_.erase(member);
   told_dirty_ = true;
@@ -205,6 +215,8 @@ void Controller::handle(Instant, const ClusterAsked& e, Actions& actions) {
     if (silence_.suspected(name)) status.members.back().notes.emplace_back("not heard just now; others are asked until it speaks again");
   }
   for (const auto& [name, report] : lost_) status.lost.push_back(report);
+  status.repair = repair_.status(now_);
+  fill_excluded(status);
   actions.emplace_back(ClusterReply{e.call, std::move(status)});
 }
 
@@ -216,7 +228,12 @@ void Controller::handle(Instant now, const MemberDrainAsked& e, Actions& actions
     actions.emplace_back(DoneReply{e.call, absl::NotFoundError(str_cat("no live member is named ", e.member, did_you_mean(e.member, names)))});
     return;
   }
-  tell(now, member->second, DrainMember{}, actions);
+  if (member->second.report.role == Role::kMemory) {
+    leaving_.try_emplace(e.member, Leaving{.stalled_at = now + kLeaveStalled, .cursor = {}});
+    repair_due_ = true;
+  } else {
+    tell(now, member->second, DrainMember{}, actions);
+  }
   actions.emplace_back(DoneReply{e.call, absl::OkStatus()});
 }
 

@@ -11,6 +11,7 @@ void Controller::awake(Instant now) {
   if (late < Suspicion<std::string>::kStallMin) return;
   for (auto& [name, member] : members_) member.last_seen = member.last_seen + late;
   for (auto& [number, deploy] : deploys_) deploy.expires = deploy.expires + late;
+  for (auto& [name, gone] : gone_) gone.since = gone.since + late;
 }
 
 void Controller::handle(Instant now, const MemberBeat& e, Actions& actions) {
@@ -53,7 +54,7 @@ void Controller::notice(Instant now, Actions& actions) {
     if (!suspects) {
       suspects.emplace();
       for (const auto& [other, state] : members_) {
-        if (silence_.suspected(other)) suspects->names.push_back(other);
+        if (silence_.suspected(other) || excluded(other)) suspects->names.push_back(other);
       }
     }
     member.suspects_told = suspects_version_;

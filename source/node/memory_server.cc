@@ -38,11 +38,12 @@ void MemoryServer::step(Instant now, std::span<const MemoryServerEvent> events, 
     std::visit([&](const auto& e) { handle(now, e, actions); }, event);
   }
   pump(now, actions);
+  pump_copies(now, actions);
   scrub(now, actions);
 }
 
 Instant MemoryServer::next_deadline() const {
-  Instant next = std::min(blocks_.next_expiry(), scrub_at_);
+  Instant next = std::min({blocks_.next_expiry(), scrub_at_, next_copy()});
   for (const auto& [number, slab] : slabs_) {
     if (slab.state == SlabState::kOpen) next = std::min(next, slab.expires);
   }
@@ -215,6 +216,7 @@ void MemoryServer::handle(Instant now, const BlocksDropped& drop, Actions& actio
     if (stored_.contains(id)) files.push_back(id);
     forget_stored(id);
     blocks_.drop(id, now);
+    if (const auto copy = copies_.find(id); copy != copies_.end()) copy->second.stale = true;
     lost(id);  // Said also of what was not here, so that the controller stops asking.
   }
   pump_due_ = true;
@@ -270,6 +272,9 @@ void MemoryServer::fill_report(Instant now, bool whole, MemberReport& report) {
     for (const auto& [id, size] : added_) report.held.push_back({.id = id, .size_bytes = size});
   }
   report.dropped.assign(dropped_.begin(), dropped_.end());
+  report.copies_failed = std::exchange(copies_failed_, {});
+  report.doubtful = std::exchange(doubtful_, {});
+  report.checked = std::exchange(checked_, {});
   added_.clear();
   dropped_.clear();
 }

@@ -13,6 +13,9 @@
 // grants last kDiskGrantMax at most. A copy that turns out bad, on load or by the scrubber, is never granted again: it is replaced by the
 // server's other copy, or reported as dropped.
 //
+// Copies: the controller orders replicas to be made here (CopiesWanted). They are read from other servers as agents read, at a pace of their
+// own, checked, kept as if sealed, and reported as held; what came to nothing is reported too.
+//
 // Each call (CallId, chosen by whoever feeds the events) is answered by exactly one reply action.
 #pragma once
 
@@ -55,6 +58,7 @@ struct MemoryServerOptions {
   uint64_t disk_capacity_bytes = 0;  // Of stored_bytes() of all blocks.
   std::vector<BlockRef> stored;      // On disk at start.
   Duration scrub_interval;           // In which every byte held is checked once. 0: never.
+  uint64_t copy_bytes_per_second = 0;  // That copies may take together. 0: not paced.
   uint64_t lineage = 0;             // As its disk remembers it; 0: never told.
   uint64_t lineage_sequence = 0;
   bool awaits_lineage = false;      // No slab is opened before a controller has said which catalogue it has: so no block is without one.
@@ -85,9 +89,15 @@ struct BlockScrubbed { absl::Status disk, arena; };        // Answers ScrubBlock
 struct BlockStored { Digest id; absl::Status status; };   // Answers StoreBlock. kDataLoss: the copy in the arena is no good; others: the disk's.
 struct BlocksDropped { std::vector<Digest> ids; };                // The controller's word.
 struct LineageTold { uint64_t lineage = 0; uint64_t sequence = 0; };  // The controller's catalogue, to be remembered.
+// The controller's word: every copy to be made here. Replaces the last such word; what has begun goes on.
+struct CopiesWanted { std::vector<CopyOrder> copies; std::vector<MemoryServerInfo> sources; };
+struct CopyFetched { Digest id; absl::Status status; };   // Answers FetchCopy: nothing writes there any more.
+// Answers CheckCopy. kDataLoss: it is not the block. `disk`: it is the disk that refused.
+struct CopyChecked { Digest id; absl::Status status; bool disk = false; };
+struct ChecksWanted { std::vector<Digest> ids; };         // The controller's word: blocks to be looked at soon, all of them.
 struct DrainAsked {};                                             // No new grants or slabs.
 using MemoryServerEvent = std::variant<GrantAsked, SlabAsked, SealAsked, AbandonAsked, SlabRegistered, SlabUnregistered, SealVerified,
-                                       BlockLoaded, BlockScrubbed, BlockStored, BlocksDropped, LineageTold, DrainAsked>;
+                                       BlockLoaded, BlockScrubbed, BlockStored, BlocksDropped, LineageTold, CopiesWanted, CopyFetched, CopyChecked, ChecksWanted, DrainAsked>;
 
 // ---- actions ------------------------------------------------------------------------------------------------------------
 struct GrantReply { CallId call = 0; absl::StatusOr<Grant> grant; };
@@ -107,8 +117,12 @@ struct StoreBlock { BlockRef block; uint64_t source_offset_bytes = 0; }; // Aren
 struct RememberLineage { uint64_t lineage = 0; uint64_t sequence = 0; }; // On disk, before what is sealed after it.
 // Hash the copy at the offset, and check the one on disk. Answer: BlockScrubbed; one at a time.
 struct ScrubBlock { BlockRef block; bool disk = false; std::optional<uint64_t> arena_offset_bytes; };
+// Ask `source` for a grant and read the block from there. Answer: CopyFetched, by a deadline.
+struct FetchCopy { BlockRef block; MemoryServerInfo source; uint64_t target_offset_bytes = 0; };
+// Hash what lies there, and with `store` put it on disk for good. In order with CopyAndHash. Answer: CopyChecked.
+struct CheckCopy { BlockRef block; uint64_t offset_bytes = 0; bool store = false; };
 using MemoryServerAction = std::variant<GrantReply, SlabReply, SealReply, AbandonReply, RegisterSlab, UnregisterSlab, CopyAndHash, LoadBlock, RemoveBlocks,
-                                        StoreBlock, RememberLineage, ScrubBlock>;
+                                        StoreBlock, RememberLineage, ScrubBlock, FetchCopy, CheckCopy>;
 
 class MemoryServer {
  public:
@@ -123,7 +137,7 @@ class MemoryServer {
   // arrived must be followed by a whole one.
   void fill_report(Instant now, bool whole, MemberReport& report);
   // Blocks came or went, or the catalogue is another, since the last report: worth one at once.
-  bool changed() const { return !added_.empty() || !dropped_.empty() || lineage_unsaid_; }
+  bool changed() const { return !added_.empty() || !dropped_.empty() || lineage_unsaid_ || !copies_failed_.empty() || !checked_.empty(); }
 
   // Draining, nothing is being sealed, and readers had `kDrainReadsFor` to finish or hold no grants.
   bool drained(Instant now) const;
@@ -138,6 +152,7 @@ class MemoryServer {
   static constexpr Duration kDiskGrantMax = Duration::from_ms(1000);
   static constexpr uint64_t kAnswerBytes = 8 * kMiB;      // So much read back is worth an answer; a step of the loader's pipeline.
   static constexpr uint64_t kLoadWindowMax = 256 * kMiB;  // Being read back at once; also at most a quarter of the arena.
+  static constexpr size_t kCopiesAtOnce = 4;              // Each up to a block in flight.
   static constexpr Duration kDiskRetry = Duration::from_seconds(10);  // After a write failed the server counts as full for so long.
 
  private:
@@ -173,6 +188,13 @@ class MemoryServer {
     memory::Extent extent;
     bool stale = false;  // The copy on disk is another one since, or gone.
   };
+  struct Copy {
+    BlockRef block;
+    std::vector<MemoryServerInfo> sources;  // Not tried yet; the first is being tried once it runs.
+    std::optional<memory::Extent> room;     // Once it runs.
+    bool checking = false;
+    bool stale = false;                     // Dropped meanwhile.
+  };
   struct Scrubbing {
     BlockRef block;
     bool stale = false;  // As above.
@@ -191,6 +213,10 @@ class MemoryServer {
   void handle(Instant now, const BlockStored& done, Actions& actions);
   void handle(Instant now, const BlocksDropped& drop, Actions& actions);
   void handle(Instant now, const LineageTold& told, Actions& actions);
+  void handle(Instant now, const CopiesWanted& wanted, Actions& actions);
+  void handle(Instant now, const CopyFetched& done, Actions& actions);
+  void handle(Instant now, const CopyChecked& done, Actions& actions);
+  void handle(Instant now, const ChecksWanted& wanted, Actions& actions);
   void handle(Instant now, const DrainAsked& drain, Actions& actions);
 
   void answer(Instant now, CallId call, Instant asked_at, std::span<const Digest> ids, Actions& actions);
@@ -219,7 +245,18 @@ class MemoryServer {
 
   // ---- the scrubber: memory_server_scrub.cc ----
   void scrub(Instant now, Actions& actions);
+  bool begin_scrub(const Digest& id, Actions& actions);  // False: it is being written to disk.
   std::optional<Digest> next_to_scrub() const;
+
+  // ---- copies from other servers: memory_server_copy.cc ----
+  using Copies = std::map<Digest, Copy>;
+  void pump_copies(Instant now, Actions& actions);
+  bool begin_copy(Instant now, Copies::iterator copy, Actions& actions);  // False: none can begin before copy_at_.
+  void next_source(Copies::iterator copy, const absl::Status& why, Actions& actions);
+  void fail_copy(Copies::iterator copy, std::string why);
+  void end_copy(Copies::iterator copy);     // Gives its room back.
+  void keep_copy(Instant now, const Copy& copy);
+  Instant next_copy() const;
 
   MemoryServerOptions options_;
   memory::BlockTable blocks_;
@@ -248,6 +285,15 @@ class MemoryServer {
   Instant disk_full_until_;             // Refused a write: reported as full until then.
   bool disk_refuses_ = false;
 
+  Copies copies_;                       // Ordered, and not over.
+  std::deque<Digest> copies_waiting_;   // Those that did not begin.
+  size_t copies_running_ = 0;
+  Instant copy_at_;                     // No copy begins before.
+  std::vector<CopyFailure> copies_failed_;      // These since the last report.
+  std::vector<DoubtfulReplica> doubtful_;
+  std::vector<Digest> checked_;
+
+  std::set<Digest> to_check_;           // Asked for, before all others.
   std::optional<Scrubbing> scrubbing_;
   std::set<Digest> storing_;            // Being written to disk from the arena, pinned there.
   Digest scrub_cursor_;

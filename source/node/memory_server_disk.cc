@@ -36,8 +36,12 @@ void MemoryServer::forget_stored(const Digest& id) {
   if (scrubbing_ && scrubbing_->block.id == id) scrubbing_->stale = true;
 }
 
-// But not of a block that is being sealed: its file is, or will be, that seal's, which removes it itself if it fails.
+// But not of a block that is being sealed or copied: its file is, or will be, that seal's or copy's, which removes it itself if it fails.
 void MemoryServer::remove_files(std::vector<Digest> ids, bool aside, Actions& actions) {
+  std::erase_if(ids, [this](const Digest& id) {
+    const auto copy = copies_.find(id);
+    return copy != copies_.end() && copy->second.checking;
+  });
   for (const auto& [number, slab] : slabs_) {
     for (const CopyRange& copy : slab.copies) std::erase(ids, copy.block.id);
   }

@@ -28,8 +28,22 @@ std::optional<Digest> MemoryServer::next_to_scrub() const {
   return first ? std::min(*first, stored_.begin()->first) : stored_.begin()->first;
 }
 
+// The controller's word: somebody read wrong bytes of them here. They are looked at one after the other, at once.
+void MemoryServer::handle(Instant, const ChecksWanted& wanted, Actions&) { to_check_ = {wanted.ids.begin(), wanted.ids.end()}; }
+
 void MemoryServer::scrub(Instant now, Actions& actions) {
-  if (options_.scrub_interval.ns <= 0 || scrubbing_ || draining_) return;
+  if (scrubbing_ || draining_) return;
+  for (auto id = to_check_.begin(); id != to_check_.end();) {
+    if (!size_of(*id)) {
+      checked_.push_back(*id);  // It is gone: as good as looked at.
+      id = to_check_.erase(id);
+    } else if (begin_scrub(*id, actions)) {
+      return;
+    } else {
+      ++id;
+    }
+  }
+  if (options_.scrub_interval.ns <= 0) return;
   const auto id = next_to_scrub();
   if (!id) {
     scrub_at_ = Instant::infinite_future();
@@ -45,19 +59,28 @@ void MemoryServer::scrub(Instant now, Actions& actions) {
   if (now < scrub_at_) return;
   scrub_at_ = Instant::infinite_future();  // Set again when this one is done.
   scrub_cursor_ = *id;
-  if (storing_.contains(*id)) return;
-  if (held) blocks_.pin(*id);
-  scrubbing_ = Scrubbing{.block = {.id = *id, .size_bytes = size}, .pinned = held.has_value()};
+  begin_scrub(*id, actions);
+}
+
+bool MemoryServer::begin_scrub(const Digest& id, Actions& actions) {
+  if (storing_.contains(id)) return false;
+  const uint32_t size = *size_of(id);
+  const bool disk = stored_.contains(id);
+  const auto held = blocks_.find(id);
+  if (held) blocks_.pin(id);
+  scrubbing_ = Scrubbing{.block = {.id = id, .size_bytes = size}, .pinned = held.has_value()};
   actions.emplace_back(ScrubBlock{.block = scrubbing_->block,
                                   .disk = disk,
                                   .arena_offset_bytes = held ? std::optional(held->offset_bytes) : std::nullopt});
   scrubbed_bytes_ += uint64_t{size} * ((disk ? 1 : 0) + (held ? 1 : 0));
+  return true;
 }
 
 void MemoryServer::handle(Instant now, const BlockScrubbed& done, Actions& actions) {
   CENOTE_CHECK(scrubbing_.has_value());
   const Scrubbing scrubbed = *std::exchange(scrubbing_, std::nullopt);
   const Digest& id = scrubbed.block.id;
+  if (to_check_.erase(id) > 0) checked_.push_back(id);
   const bool disk_bad = bad(done.disk) && !scrubbed.stale;
   if (scrubbed.pinned) blocks_.unpin(id);
   blocks_.expire(now);

@@ -9,7 +9,8 @@ namespace cenote::simulate {
 Cluster::Cluster(World& world) : world_(world), network_(world), truth_(world) {
   controller_options_ = {.cluster = "simulated", .member_timeout = Duration::from_ms(2'000), .deploy_lease = Duration::from_ms(6'000),
                          .placement = static_cast<PlacementPolicy>(world.draw(4)), .replicas = 1 + static_cast<uint32_t>(world.draw(2)),
-                         .group_bytes = 4 * kMiB};
+                         .repair_after = Duration::from_ms(3'000), .group_bytes = 4 * kMiB,
+                         .health = {.probation = Duration::from_ms(3'000), .probation_doubled_max = 1}};
   memory_shape_.slabs_max = 1 + static_cast<uint32_t>(world.draw(4));
   memory_shape_.slab_duration = controller_options_.deploy_lease;
   router_options_ = {.queue_max = 16 + static_cast<uint32_t>(world.draw(48)), .outstanding_max = 4 + static_cast<uint32_t>(world.draw(28)),
@@ -193,6 +194,26 @@ void Cluster::check_nothing_lost() const {
     if (!request.patient || !given_up || request.meant.empty() || !truth_.known_since(request.model, request.submitted)) continue;
     if (*truth_.disk.durable.resolve(request.model) != request.meant) continue;
     world_.fail(str_cat("request ", id.low, " for ", request.model, " (made at ", request.submitted.ns / 1'000'000, " ms) was lost, though no fault was left long before its deadline: ", request.status.ToString()));
+  }
+}
+
+void Cluster::check_replicas() const {
+  if (world_.failed()) return;
+  const size_t wanted = std::min<size_t>(controller_options_.replicas, memories_.size());
+  for (const auto& [id, state] : truth_.disk.durable.blocks()) {
+    if (state.references == 0) continue;
+    const BlockRef block{.id = id, .size_bytes = state.size_bytes};
+    size_t holders = 0;
+    bool right = false, room = false;
+    for (const PlaceId place : memories_) {
+      const auto& server = static_cast<const MemoryNode&>(*network_.process(place));
+      const bool holds = server.machine().blocks().find(id).has_value();
+      holders += holds ? 1 : 0;
+      right = right || server.holds_right(block);
+      room = room || (!holds && server.machine().blocks().extents().largest_free_bytes() >= 2 * kBlockBytesMax);
+    }
+    if (holders < wanted && right && room) world_.fail(str_cat("block ", id.short_hex(), " has ", holders, " replicas, ", wanted, " are wanted, and there is room for another"));
+    if (holders > controller_options_.replicas) world_.fail(str_cat("block ", id.short_hex(), " has ", holders, " replicas, ", controller_options_.replicas, " are wanted"));
   }
 }
 

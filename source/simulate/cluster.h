@@ -44,6 +44,7 @@ class Cluster {
   void check_no_leaks() const;
   void check_acknowledged() const;
   void check_nothing_lost() const;       // Neither blocks nor requests that there was time for.
+  void check_replicas() const;           // As many of each block as there can be, where a right one is left to copy.
   void check_empty() const;              // After everything was removed.
 
  private:

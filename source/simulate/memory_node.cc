@@ -9,6 +9,7 @@ namespace {
 
 constexpr Duration kDrainCheck = Duration::from_ms(20);
 constexpr int64_t kHashBytesPerUs = 1'800;
+constexpr Duration kCopyGrantFor = Duration::from_seconds(10);
 
 node::MemoryServerOptions options_of(const std::string& name, Incarnation incarnation, const MemoryShape& shape, const node::ArenaParts& parts,
                                      uint64_t read_key) {
@@ -59,6 +60,8 @@ void MemoryNode::obey(Directive directive) {
     if (!memory->drop.empty()) inputs_.emplace_back(node::BlocksDropped{std::move(memory->drop)});
     if (memory->send_inventory) inventory_due_ = true;
     if (memory->lineage != 0) inputs_.emplace_back(node::LineageTold{memory->lineage, memory->lineage_sequence});
+    inputs_.emplace_back(node::CopiesWanted{std::move(memory->copy), std::move(memory->sources)});
+    inputs_.emplace_back(node::ChecksWanted{std::move(memory->check)});
   } else if (std::holds_alternative<DrainMember>(directive)) {
     drain_asked_ = true;
   }
@@ -159,6 +162,61 @@ absl::Status MemoryNode::copy_and_hash(const std::vector<node::CopyRange>& range
     arena_.write_block(range.target_offset_bytes, range.block);
   }
   return absl::OkStatus();
+}
+
+// ---- copies: bin/memory_copies.cc, in one read -------------------------------------------------------------------------------
+void MemoryNode::perform(node::FetchCopy& action) {
+  check_target(action.target_offset_bytes, action.block.size_bytes);
+  using Result = absl::StatusOr<Grant>;
+  const Instant sent_at = world().now();
+  network().call<Result>(
+      *this, network().find(action.source.name), 64, kCopyGrantFor,
+      [id = action.block.id, sent_at](Process& source, const Network::Answer<Result>& answer) { static_cast<MemoryNode&>(source).grant({id}, sent_at, answer); },
+      [this, action, sent_at](Result grant) {
+        if (!grant.ok()) return end_copy(action.block.id, grant.status());
+        if (grant->incarnation != action.source.incarnation || grant->blocks.size() != 1) return end_copy(action.block.id, absl::NotFoundError("it does not hold the block"));
+        read_copy(action, sent_at, *grant);
+      });
+}
+
+void MemoryNode::read_copy(const node::FetchCopy& action, Instant sent_at, const Grant& grant) {
+  using Result = absl::StatusOr<std::vector<Chunk>>;
+  const Duration left = sent_at + grant.duration - world().now();
+  if (left <= Duration{}) return end_copy(action.block.id, absl::DeadlineExceededError("the grant ended"));
+  network().call<Result>(
+      *this, network().find(action.source.name), 64, left,
+      [key = grant.region_key, offset = grant.blocks.front().offset_bytes, size = action.block.size_bytes](Process& source, const Network::Answer<Result>& answer) {
+        Result chunks = static_cast<MemoryNode&>(source).read(key, offset, size);
+        if (chunks.ok()) {
+          for (Chunk& chunk : *chunks) chunk.corrupt |= source.world().draw(1000) < source.network().corrupt_per_mille;
+        }
+        answer(std::move(chunks), size);
+      },
+      [this, action](Result chunks) {
+        if (!chunks.ok()) return end_copy(action.block.id, chunks.status());
+        check_target(action.target_offset_bytes, action.block.size_bytes);
+        uint64_t offset = action.target_offset_bytes;
+        for (const Chunk& chunk : *chunks) {
+          arena_.write(offset, chunk);
+          offset += chunk.size_bytes;
+        }
+        end_copy(action.block.id, absl::OkStatus());
+      });
+}
+
+void MemoryNode::perform(node::CheckCopy& action) {
+  network().later(*this, Duration::from_us(20 + action.block.size_bytes / kHashBytesPerUs), [this, action] {
+    const bool right = arena_.holds(action.offset_bytes, action.block);
+    inputs_.emplace_back(node::CopyChecked{action.block.id, right ? absl::OkStatus() : absl::DataLossError("it is another's bytes"), false});
+  });
+}
+
+void MemoryNode::perform(node::ScrubBlock& action) {
+  if (action.disk || !action.arena_offset_bytes) return no_disk("scrubs a disk");
+  network().later(*this, Duration::from_us(20 + action.block.size_bytes / kHashBytesPerUs), [this, action] {
+    const bool right = arena_.holds(*action.arena_offset_bytes, action.block);
+    inputs_.emplace_back(node::BlockScrubbed{.disk = {}, .arena = right ? absl::OkStatus() : absl::DataLossError("rotten")});
+  });
 }
 
 // Where it is about to write nothing lies that anybody counts on.

@@ -55,12 +55,16 @@ class MemoryNode final : public Process {
   void perform(node::RegisterSlab& action);
   void perform(node::UnregisterSlab& action);
   void perform(node::CopyAndHash& action);
-  // Simulated servers have no disk and are not scrubbed: their machine must not ask for either.
+  void perform(node::FetchCopy& action);
+  void read_copy(const node::FetchCopy& action, Instant sent_at, const Grant& grant);
+  void end_copy(const Digest& id, absl::Status status) { inputs_.emplace_back(node::CopyFetched{id, std::move(status)}); }
+  void perform(node::CheckCopy& action);
+  void perform(node::ScrubBlock& action);
+  // Simulated servers have no disk: their machine must not ask for one.
   void perform(node::LoadBlock&) { no_disk("reads a block"); }
   void perform(node::RemoveBlocks&) { no_disk("removes blocks"); }
   void perform(node::StoreBlock&) { no_disk("stores a block"); }
   void perform(node::RememberLineage&) { no_disk("remembers a lineage"); }
-  void perform(node::ScrubBlock&) { no_disk("scrubs a block"); }
   void no_disk(std::string_view what);
   absl::Status copy_and_hash(const std::vector<node::CopyRange>& ranges);
   void check_target(uint64_t offset, uint64_t size_bytes) const;

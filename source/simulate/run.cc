@@ -10,6 +10,7 @@ namespace cenote::simulate {
 namespace {
 
 constexpr Duration kSettle = Duration::from_seconds(22);   // Longest back-off, keepalive, leases and deadlines, one after the other.
+constexpr Duration kRepair = Duration::from_seconds(20);   // With what went before: the last one excluded is taken back, its replicas too many go.
 constexpr Duration kQuiet = Workload::kProbeFor + Workload::kProbeDeadline + Duration::from_seconds(1);
 constexpr Duration kEmpty = Duration::from_seconds(20);    // Grants and leases end.
 
@@ -48,6 +49,8 @@ RunResult run_seed(uint64_t seed, bool tracing) {
   cluster.check_members();
   cluster.check_acknowledged();
   cluster.check_nothing_lost();
+  pass(kRepair);
+  cluster.check_replicas();
   if (!world.failed()) workload.probe();
   pass(kQuiet);
   if (!world.failed()) cluster.check_no_leaks();

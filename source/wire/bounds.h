@@ -23,6 +23,7 @@ inline constexpr size_t kRevisionsMax = 1 << 16;
 inline constexpr size_t kMembersMax = 1 << 14;
 inline constexpr size_t kReplicasMax = 1 << 21;       // Blocks an assignment may name.
 inline constexpr size_t kServersPerBlockMax = 64;
+inline constexpr size_t kCopiesMax = 1 << 14;         // Copies, checks and their outcomes in one message.
 inline constexpr size_t kDevicesMax = 1024;           // Of one host, or in a list of devices of one message.
 inline constexpr size_t kNotesMax = 64;
 inline constexpr size_t kOperationIdBytes = 16;

@@ -5,6 +5,7 @@
 #include "wire/convert_list.h"
 #include "wire/convert_member.h"
 #include "wire/convert_record.h"
+#include "wire/status.h"
 
 namespace cenote::wire {
 
@@ -137,6 +138,25 @@ absl::StatusOr<TenantStatus> from_proto(const v1::TenantStatus& proto) {
                       .models = proto.models(), .models_max = proto.models_max()};
 }
 
+namespace {
+
+void to_proto(const RepairStatus& repair, v1::RepairStatus* proto) {
+  proto->set_short_blocks(repair.short_blocks);
+  proto->set_short_bytes(repair.short_bytes);
+  proto->set_lost_blocks(repair.lost_blocks);
+  proto->set_copying(repair.copying);
+  proto->set_copied_blocks(repair.copied_blocks);
+  proto->set_copied_bytes(repair.copied_bytes);
+  proto->set_bytes_per_second(repair.bytes_per_second);
+}
+
+RepairStatus from_proto(const v1::RepairStatus& proto) {
+  return {.short_blocks = proto.short_blocks(), .short_bytes = proto.short_bytes(), .lost_blocks = proto.lost_blocks(), .copying = proto.copying(),
+          .copied_blocks = proto.copied_blocks(), .copied_bytes = proto.copied_bytes(), .bytes_per_second = proto.bytes_per_second()};
+}
+
+}  // namespace
+
 void to_proto(const ClusterStatus& status, v1::ClusterReply* proto) {
   proto->set_cluster(status.cluster);
   write_list(status.members, proto->mutable_members());
@@ -144,6 +164,13 @@ void to_proto(const ClusterStatus& status, v1::ClusterReply* proto) {
   proto->set_events(status.events);
   proto->set_held_because(status.held_because);
   write_list(status.tenants, proto->mutable_tenants());
+  to_proto(status.repair, proto->mutable_repair());
+  for (const ExcludedServer& server : status.excluded) {
+    v1::ExcludedServer* out = proto->add_excluded();
+    out->set_server(server.server);
+    out->set_reason(utf8_text(server.reason, kTextBytesMax));
+    out->set_since_us(server.since.us());
+  }
 }
 
 absl::StatusOr<ClusterStatus> from_proto(const v1::ClusterReply& proto) {
@@ -153,6 +180,13 @@ absl::StatusOr<ClusterStatus> from_proto(const v1::ClusterReply& proto) {
   CENOTE_RETURN_IF_ERROR(read_list("members", proto.members(), kMembersMax, &status.members));
   CENOTE_RETURN_IF_ERROR(read_list("lost members", proto.lost(), kMembersMax, &status.lost));
   CENOTE_RETURN_IF_ERROR(read_list("tenants", proto.tenants(), kRevisionsMax, &status.tenants));
+  status.repair = from_proto(proto.repair());
+  CENOTE_RETURN_IF_ERROR(check_count("excluded servers", proto.excluded_size(), kMembersMax));
+  for (const v1::ExcludedServer& server : proto.excluded()) {
+    CENOTE_RETURN_IF_ERROR(check_text("excluded server", server.server(), kNameBytesMax));
+    ExcludedServer& out = status.excluded.emplace_back(ExcludedServer{.server = server.server(), .reason = utf8_text(server.reason(), kTextBytesMax)});
+    CENOTE_ASSIGN_OR_RETURN(out.since, duration_of("excluded since", server.since_us()));
+  }
   return status;
 }
 

@@ -11,6 +11,8 @@
 namespace cenote::wire {
 namespace {
 
+constexpr int64_t kWallClockMaxUs = int64_t{1} << 53;  // Year 2255.
+
 void to_proto(const StorageReport& storage, v1::StorageReport* proto) {
   proto->set_disk(storage.disk);
   proto->set_arena_capacity_bytes(storage.arena_capacity_bytes);
@@ -24,7 +26,6 @@ StorageReport from_proto(const v1::StorageReport& proto) {
   return {.disk = proto.disk(), .arena_capacity_bytes = proto.arena_capacity_bytes(), .arena_used_bytes = proto.arena_used_bytes(),
           .read_back_bytes = proto.read_back_bytes(), .scrubbed_bytes = proto.scrubbed_bytes(), .corrupt_blocks = proto.corrupt_blocks()};
 }
-constexpr int64_t kWallClockMaxUs = int64_t{1} << 53;  // Year 2255.
 
 absl::StatusOr<Role> role_of(uint32_t value) {
   if (value < static_cast<uint32_t>(Role::kMemory) || value > static_cast<uint32_t>(Role::kSupervisor)) {
@@ -108,6 +109,10 @@ void to_proto(const MemberReport& report, v1::MemberReport* proto) {
   proto->set_routed(report.routed);
   proto->set_refused(report.refused);
   proto->set_retried(report.retried);
+  write_list(report.copies_failed, proto->mutable_copies_failed());
+  write_digests(report.checked, proto->mutable_checked());
+  write_list(report.doubtful, proto->mutable_doubtful());
+  write_list(report.seen, proto->mutable_seen());
   proto->set_suspected(report.suspected);
   proto->set_stalls(report.stalls);
   proto->set_stall_longest_us(report.stall_longest.us());
@@ -141,6 +146,10 @@ absl::StatusOr<MemberReport> from_proto(const v1::MemberReport& proto) {
   CENOTE_RETURN_IF_ERROR(read_list("held", proto.held(), kReplicasMax, &report.held));
   CENOTE_RETURN_IF_ERROR(read_digests("dropped", proto.dropped(), kReplicasMax, &report.dropped));
   CENOTE_RETURN_IF_ERROR(read_list("executors", proto.executors(), kDevicesMax, &report.executors));
+  CENOTE_RETURN_IF_ERROR(read_list("failed copies", proto.copies_failed(), kCopiesMax, &report.copies_failed));
+  CENOTE_RETURN_IF_ERROR(read_digests("checked", proto.checked(), kCopiesMax, &report.checked));
+  CENOTE_RETURN_IF_ERROR(read_list("doubtful", proto.doubtful(), kCopiesMax, &report.doubtful));
+  CENOTE_RETURN_IF_ERROR(read_list("seen", proto.seen(), kMembersMax, &report.seen));
   return report;
 }
 
@@ -246,13 +255,7 @@ void to_proto(const Directive& directive, v1::Directive* proto) {
     v1::Directive* proto;
     void operator()(const Assignment& assignment) { to_proto(assignment, proto->mutable_assignment()); }
     void operator()(const ClusterView& view) { to_proto(view, proto->mutable_view()); }
-    void operator()(const MemoryDirective& memory) {
-      proto->mutable_memory()->set_version(memory.version);
-      write_digests(memory.drop, proto->mutable_memory()->mutable_drop());
-      proto->mutable_memory()->set_send_inventory(memory.send_inventory);
-      proto->mutable_memory()->set_lineage(memory.lineage);
-      proto->mutable_memory()->set_lineage_sequence(memory.lineage_sequence);
-    }
+    void operator()(const MemoryDirective& memory) { to_proto(memory, proto->mutable_memory()); }
     void operator()(const Heartbeat&) { proto->mutable_heartbeat(); }
     void operator()(const DrainMember&) { proto->mutable_drain(); }
     void operator()(const Refused& refused) { to_proto(refused.status, proto->mutable_refused()); }
@@ -272,9 +275,7 @@ absl::StatusOr<Directive> from_proto(const v1::Directive& proto) {
       return Directive(std::move(view));
     }
     case v1::Directive::kMemory: {
-      MemoryDirective memory{.version = proto.memory().version(), .send_inventory = proto.memory().send_inventory(),
-                             .lineage = proto.memory().lineage(), .lineage_sequence = proto.memory().lineage_sequence()};
-      CENOTE_RETURN_IF_ERROR(read_digests("drop", proto.memory().drop(), kReplicasMax, &memory.drop));
+      CENOTE_ASSIGN_OR_RETURN(MemoryDirective memory, from_proto(proto.memory()));
       return Directive(std::move(memory));
     }
     case v1::Directive::kHeartbeat: return Directive(Heartbeat{});

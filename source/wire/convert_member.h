@@ -14,6 +14,14 @@ absl::StatusOr<RevisionState> from_proto(const v1::RevisionState& proto);
 void to_proto(const ExecutorReport& report, v1::ExecutorReport* proto);
 absl::StatusOr<ExecutorReport> from_proto(const v1::ExecutorReport& proto);
 
+// These, and MemoryDirective's: convert_repair.cc.
+void to_proto(const CopyFailure& failure, v1::CopyFailure* proto);
+absl::StatusOr<CopyFailure> from_proto(const v1::CopyFailure& proto);
+void to_proto(const DoubtfulReplica& replica, v1::DoubtfulReplica* proto);
+absl::StatusOr<DoubtfulReplica> from_proto(const v1::DoubtfulReplica& proto);
+void to_proto(const ServerSeen& seen, v1::ServerSeen* proto);
+absl::StatusOr<ServerSeen> from_proto(const v1::ServerSeen& proto);
+
 void to_proto(const MemberReport& report, v1::MemberReport* proto);
 absl::StatusOr<MemberReport> from_proto(const v1::MemberReport& proto);
 
@@ -26,6 +34,10 @@ absl::StatusOr<Assignment> from_proto(const v1::Assignment& proto);
 
 void to_proto(const ClusterView& view, v1::ClusterView* proto);
 absl::StatusOr<ClusterView> from_proto(const v1::ClusterView& proto);
+
+// Sources of copies cross as indices into the message's own, as above.
+void to_proto(const MemoryDirective& memory, v1::MemoryDirective* proto);
+absl::StatusOr<MemoryDirective> from_proto(const v1::MemoryDirective& proto);
 
 // kInvalidArgument also for a kind this version does not know.
 void to_proto(const Directive& directive, v1::Directive* proto);

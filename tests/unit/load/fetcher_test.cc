@@ -136,6 +136,11 @@ class FetcherTest : public testing::Test {
                                          const std::lock_guard lock(mutex_);
                                          results_[result.job] = std::move(result);
                                          changed_.notify_all();
+                                       },
+                                   .on_doubt =
+                                       [this](DoubtfulReplica replica) {
+                                         const std::lock_guard lock(mutex_);
+                                         doubtful_.insert(std::move(replica));
                                        }});
     ASSERT_TRUE(fetcher.ok()) << fetcher.status();
     fetcher_ = *std::move(fetcher);
@@ -177,6 +182,7 @@ class FetcherTest : public testing::Test {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::map<uint64_t, FetchResult> results_;
+  std::set<DoubtfulReplica> doubtful_;
   std::unique_ptr<Fetcher> fetcher_;
 };
 

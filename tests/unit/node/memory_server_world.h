@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <deque>
 #include <map>
@@ -122,8 +123,25 @@ class MemoryWorld {
     feed_all(std::move(events));
   }
 
+  // The controller orders copies of these, each from the sources named.
+  void order(const std::vector<uint32_t>& blocks, std::vector<std::string> sources = {"memory-1"}, uint32_t size = 4096) {
+    CopiesWanted wanted;
+    for (const std::string& source : sources) wanted.sources.push_back({.name = source, .incarnation = 9});
+    for (const uint32_t n : blocks) wanted.copies.push_back({.block = {id_of(n), size}, .sources = sources});
+    feed(std::move(wanted));
+  }
+  // The oldest fetch ends: the block's bytes, or wrong ones, or none.
+  void arrive(absl::Status status = absl::OkStatus(), bool right = true) {
+    const FetchCopy fetch = fetches.front();
+    fetches.pop_front();
+    put(fetch.target_offset_bytes, fetch.block);
+    if (!right) rotten.insert(fetch.target_offset_bytes);
+    feed(CopyFetched{fetch.block.id, std::move(status)});
+  }
+
   MemoryServer server;
   Instant now;
+  std::deque<FetchCopy> fetches;           // Not ended.
   CallId next_call = 1;
   std::set<uint64_t> registered;
   std::set<Digest> spoiled;
@@ -187,6 +205,14 @@ class MemoryWorld {
   void perform(const StoreBlock& a, Events& events) { hold_disk ? writes.push_back(a) : write_now(a, events); }
   void perform(const RememberLineage& a, Events&) { remembered.push_back(a); }
   void perform(const LoadBlock& a, Events& events) { hold_disk ? loads.push_back(a) : load_now(a, events); }
+  void perform(const FetchCopy& a, Events&) {
+    EXPECT_FALSE(fetching(a.block.id)) << "one source at a time";
+    fetches.push_back(a);
+  }
+  bool fetching(const Digest& id) const {
+    return std::any_of(fetches.begin(), fetches.end(), [&](const FetchCopy& fetch) { return fetch.block.id == id; });
+  }
+  void perform(const CheckCopy& a, Events& events) { hold_disk ? writes.push_back(a) : write_now(a, events); }
   void perform(const ScrubBlock& a, Events& events) {
     EXPECT_FALSE(held_scrub.has_value()) << "one at a time";
     ++scrubs;
@@ -228,6 +254,14 @@ class MemoryWorld {
       }
     }
     events.push_back(SealVerified{a.slab, status, disk});
+  }
+  void write_now(const CheckCopy& a, Events& events) {
+    absl::Status status;
+    if (!good_in_arena(a.offset_bytes, a.block.id)) status = absl::DataLossError("not the block");
+    const bool refused = status.ok() && a.store && !disk_writes.ok();
+    if (refused) status = disk_writes;
+    if (status.ok() && a.store) files[a.block.id] = true;
+    events.push_back(CopyChecked{a.block.id, status, refused});
   }
   void write_now(const RemoveBlocks& a, Events&) {
     for (const Digest& id : a.ids) {

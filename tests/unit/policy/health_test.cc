@@ -75,10 +75,11 @@ TEST(HealthTest, it_is_taken_back_after_its_probation_which_doubles) {
 
 TEST(HealthTest, a_slow_server_that_is_read_fast_again_need_not_wait) {
   std::vector<HealthServer> servers = well(3);
+  for (HealthServer& server : servers) server.lately.read_time = Duration::from_ms(100 * 5);
   servers[0].lately.read_time = Duration::from_seconds(100);
   servers[0].last = judge(servers, 0, at(100));
   ASSERT_EQ(servers[0].last.trouble, Trouble::kSlow);
-  servers[0].lately.read_time = Duration::from_ms(100 * 15);
+  servers[0].lately.read_time = Duration::from_ms(100 * 30);
   EXPECT_EQ(judge(servers, 0, at(140)).trouble, Trouble::kSlow) << "better, but not well: hysteresis";
   servers[0].lately.read_time = Duration::from_ms(200);
   EXPECT_EQ(judge(servers, 0, at(120)).trouble, Trouble::kSlow) << "what is looked at is in part from before";

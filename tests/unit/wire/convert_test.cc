@@ -51,7 +51,9 @@ TEST(Convert, every_report_and_directive_survives_and_keeps_its_bytes) {
   check_round_trip<v1::MemberReport>("member_report", sample_member());
   check_round_trip<v1::Directive>("directive_assignment", Directive(sample_assignment()));
   check_round_trip<v1::Directive>("directive_view", Directive(sample_view()));
-  check_round_trip<v1::Directive>("directive_memory", Directive(MemoryDirective{.version = 3, .drop = {sample_digest(1)}, .send_inventory = true, .lineage = 77, .lineage_sequence = 13}));
+  check_round_trip<v1::Directive>("directive_memory", Directive(MemoryDirective{.version = 3, .drop = {sample_digest(1)}, .send_inventory = true, .lineage = 77, .lineage_sequence = 13,
+                                                        .copy = {{.block = sample_block(2), .sources = {"memory-1", "memory-0"}}}, .sources = {sample_server("memory-0"), sample_server("memory-1")},
+                                                        .check = {sample_digest(4)}}));
   check_round_trip<v1::Directive>("directive_heartbeat", Directive(Heartbeat{}));
   check_round_trip<v1::Directive>("directive_drain", Directive(DrainMember{}));
   check_round_trip<v1::Directive>("directive_suspects", Directive(Suspects{{"memory-0", "agent-1"}}));
@@ -66,7 +68,9 @@ TEST(Convert, every_deploy_and_listing_message_survives_and_keeps_its_bytes) {
   check_round_trip<v1::RemoveReply>("remove_reply", Removal{.revisions = {sample_digest(3)}, .freed_bytes = 7});
   check_round_trip<v1::ModelInfo>("model_info", sample_model());
   check_round_trip<v1::ClusterReply>("cluster_reply", ClusterStatus{.cluster = "local", .members = {sample_member()}, .lost = {sample_member()}, .events = 12, .held_because = "restored",
-                                        .tenants = {{.name = "vision", .used_bytes = 1, .pool_bytes_max = 2, .models = 3, .models_max = 4}}});
+                                        .tenants = {{.name = "vision", .used_bytes = 1, .pool_bytes_max = 2, .models = 3, .models_max = 4}},
+                                        .repair = {.short_blocks = 1, .short_bytes = 2, .lost_blocks = 3, .copying = 4, .copied_blocks = 5, .copied_bytes = 6, .bytes_per_second = 7},
+                                        .excluded = {{.server = "memory-1", .reason = "slow", .since = Duration::from_ms(8)}}});
   check_round_trip<v1::ReadEventsReply>("read_events_reply", EventPage{.cluster = "local", .first = 3, .last = 9, .events = {"one", "two"}});
   check_round_trip<v1::FindUnclaimedReply>("find_unclaimed_reply", sample_unclaimed());
 }

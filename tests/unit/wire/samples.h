@@ -64,6 +64,8 @@ inline MemberReport sample_member() {
           .notes = {"huge pages: not available"}, .memory = sample_server("memory-0"),
           .inventory = true, .held = {sample_block(2)}, .dropped = {sample_digest(8)}, .slabs_open = 1, .grants_live = 2,
           .storage = {.disk = true, .arena_capacity_bytes = 40, .arena_used_bytes = 41, .read_back_bytes = 42, .scrubbed_bytes = 43, .corrupt_blocks = 44}, .lineage = 77, .lineage_sequence = 13,
+          .copies_failed = {{.block = sample_digest(9), .why = "no room"}}, .checked = {sample_digest(6)}, .doubtful = {{.server = "memory-1", .block = sample_digest(5)}},
+          .seen = {{.server = "memory-0", .reads = 1, .bytes = 2, .read_time = Duration::from_ms(3), .failures = 4, .corrupt_chunks = 5}},
           .cache_capacity_bytes = 3, .cache_used_bytes = 4, .cache_pinned_bytes = 5, .fetched_bytes = 6, .integrity_failures = 7,
           .executors = {sample_executor()}, .outstanding = 8, .queued = 9, .routed = 10, .refused = 11, .retried = 12,
           .suspected = 13, .stalls = 14, .stall_longest = Duration::from_ms(15)};

@@ -114,9 +114,11 @@ class ExecutorRole {
       check_readiness();
       actions_.clear();
       machine_.step(now, inputs_, actions_);
+      service_->cork();  // What one step sends a peer goes as one message.
       for (node::executor::Action& action : actions_) {
         std::visit([this](auto& a) { perform(a); }, action);
       }
+      service_->uncork();
       if (machine_.take_readiness_changed() || now >= next_report) {
         if (const absl::Status sent = report(); sent.code() == absl::StatusCode::kUnavailable) return annotate(sent, "the agent is gone");
         next_report = now + context_.settings.controller.heartbeat_interval;

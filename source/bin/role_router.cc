@@ -95,9 +95,7 @@ class RouterRole {
       }
       actions.clear();
       machine_.step(now, inputs, actions);
-      for (node::router::Action& action : actions) {
-        std::visit([this](auto& a) { perform(a); }, action);
-      }
+      perform_all(actions);
       // After its actions: a session may open and close within one batch.
       for (const SessionId closed : closed_) welcomed_.erase(closed);
       closed_.clear();
@@ -172,6 +170,16 @@ class RouterRole {
   }
 
   // ---- actions -----------------------------------------------------------------------------------------------------------
+  // What one step sends a peer goes as one message.
+  void perform_all(std::vector<node::router::Action>& actions) {
+    service_->cork();
+    for (node::router::Action& action : actions) {
+      std::visit([this](auto& a) { perform(a); }, action);
+    }
+    service_->uncork();
+    for (const auto& link : corked_links_) link->uncork();
+    corked_links_.clear();
+  }
   void perform(node::router::OpenLink& action) {
     auto session = wire::InferenceSession::create(action.address, identity_);
     links_[action.link] = session;
@@ -225,6 +233,10 @@ class RouterRole {
   void lost_if_not(LinkId id, Send&& send) {
     const auto link = links_.find(id);
     if (link == links_.end()) return;
+    if (corked_links_.empty() || corked_links_.back() != link->second) {
+      link->second->cork();
+      corked_links_.push_back(link->second);
+    }
     if (!send(*link->second).ok()) link->second->cancel();
   }
 
@@ -262,6 +274,7 @@ class RouterRole {
   std::unique_ptr<wire::ControllerLink> link_;
   ControllerPulse pulse_{context_.settings.silence_max};
   std::map<LinkId, std::shared_ptr<wire::InferenceSession>> links_;
+  std::vector<std::shared_ptr<wire::InferenceSession>> corked_links_;  // In the batch of actions under way; some perhaps twice.
   OpenCount open_links_;
   std::set<SessionId> welcomed_;
   std::vector<SessionId> closed_;  // In the batch of events under way.

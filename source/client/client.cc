@@ -143,13 +143,15 @@ class SessionClient final : public Client {
   // `first` happens with the events, under one lock: nothing comes between.
   void step(std::vector<ClientEvent> events, const std::function<void()>& first = [] {}) {
     Work work;
+    bool sooner = false;
     {
       const std::lock_guard lock(mutex_);
       first();
       work = step_locked(events);
+      sooner = keeper_.next_deadline() < timer_wakes_at_;
     }
+    if (sooner) changed_.notify_one();  // Waking the timer for nothing would cost more than a request does here.
     perform(std::move(work));
-    changed_.notify_one();  // The timer's deadline may have moved.
   }
 
   Work step_locked(const std::vector<ClientEvent>& events) {
@@ -314,11 +316,13 @@ class SessionClient final : public Client {
       }
       Instant next = keeper_.next_deadline();
       for (const Link& router : routers_) next = std::min(next, router.reopen_at);
+      timer_wakes_at_ = next;
       if (next == Instant::infinite_future()) {
         changed_.wait(lock);  // No deadline: nothing is pending; what comes wakes it.
       } else {
         changed_.wait_for(lock, std::chrono::nanoseconds((next - monotonic_now()).ns));
       }
+      timer_wakes_at_ = Instant{0};  // It is awake, and looks before it sleeps again.
     }
   }
 
@@ -332,6 +336,7 @@ class SessionClient final : public Client {
   std::map<std::string, Link> executors_;
   size_t open_sessions_ = 0;
   bool stopping_ = false;
+  Instant timer_wakes_at_{0};
   std::thread timer_;
 };
 

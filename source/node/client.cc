@@ -31,9 +31,12 @@ void RequestKeeper::step(Instant now, std::span<const ClientEvent> events, Actio
 void RequestKeeper::handle(Instant, const ClientSubmit& event, Actions&) {
   const auto [it, inserted] = requests_.try_emplace(event.id);
   CENOTE_CHECK(inserted);
+  it->second.id = event.id;
   it->second.deadline = event.deadline;
   it->second.payload_bytes = event.payload_bytes;
   it->second.large = std::max(event.payload_bytes, event.reply_bytes) > kInlinePayloadBytesMax;
+  deadlines_.emplace(event.deadline, event.id);
+  waiting_.insert(event.id);
 }
 
 void RequestKeeper::handle(Instant, const ClientCancel& event, Actions& actions) {
@@ -162,8 +165,7 @@ void RequestKeeper::leave_silent_routers(Instant now) {
     leave(request);
     request.left_at = request.router;
     request.last = absl::UnavailableError("the router it was sent to fell silent");
-    request.state = State::kWaiting;
-    request.not_before = now;
+    wait(request, now);
   }
 }
 
@@ -183,15 +185,22 @@ void RequestKeeper::leave(Request& request) {
 
 void RequestKeeper::retry(Instant now, Request& request, const absl::Status& why) {
   leave(request);
-  request.state = State::kWaiting;
   request.last = why;
-  request.not_before = now + request.backoff;
+  wait(request, now + request.backoff);
   request.backoff = std::min(request.backoff * 2, kRetryMax);
+}
+
+void RequestKeeper::wait(Request& request, Instant not_before) {
+  request.state = State::kWaiting;
+  request.not_before = not_before;
+  waiting_.insert(request.id);
 }
 
 void RequestKeeper::finish(Requests::iterator it, absl::Status status, bool replied, Actions& actions) {
   leave(it->second);
   actions.push_back(ClientDone{it->first, std::move(status), replied});
+  deadlines_.erase({it->second.deadline, it->first});
+  waiting_.erase(it->first);
   requests_.erase(it);
 }
 
@@ -213,10 +222,14 @@ bool RequestKeeper::choose_router(const Request& request, size_t& router) const 
 }
 
 void RequestKeeper::send_waiting(Instant now, Actions& actions) {
-  for (auto& [id, request] : requests_) {
-    if (request.state != State::kWaiting || request.not_before > now) continue;
+  for (auto next = waiting_.begin(); next != waiting_.end();) {
+    const auto at = next++;
+    const RequestId id = *at;
+    Request& request = requests_.at(id);
+    if (request.not_before > now) continue;
     size_t router = 0;
-    if (!choose_router(request, router)) continue;
+    if (!choose_router(request, router)) return;  // No router has room for anyone.
+    waiting_.erase(at);
     request.router = router;
     request.tried = true;
     request.stay = false;
@@ -235,15 +248,13 @@ absl::Status RequestKeeper::not_allowed() const {
 }
 
 void RequestKeeper::expire(Instant now, Actions& actions) {
-  const absl::Status refusal = not_allowed();
-  for (auto it = requests_.begin(); it != requests_.end();) {
-    const auto next = std::next(it);
-    if (it->second.deadline <= now) {
-      finish(it, deadline_status(it->second), false, actions);
-    } else if (!refusal.ok() && it->second.state == State::kWaiting) {
-      finish(it, refusal, false, actions);
-    }
-    it = next;
+  while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
+    const auto it = requests_.find(deadlines_.begin()->second);
+    finish(it, deadline_status(it->second), false, actions);
+  }
+  if (waiting_.empty()) return;
+  if (const absl::Status refusal = not_allowed(); !refusal.ok()) {
+    while (!waiting_.empty()) finish(requests_.find(*waiting_.begin()), refusal, false, actions);
   }
 }
 
@@ -267,12 +278,11 @@ absl::Status RequestKeeper::deadline_status(const Request& request) const {
 
 Instant RequestKeeper::next_deadline() const {
   Instant next = std::min(router_silence_.next_deadline(), executor_silence_.next_deadline());
+  if (!deadlines_.empty()) next = std::min(next, deadlines_.begin()->first);
   bool room = false;
   for (size_t i = 0; i < routers_.size() && !room; ++i) room = has_room(i);
-  for (const auto& [id, request] : requests_) {
-    next = std::min(next, request.deadline);
-    if (room && request.state == State::kWaiting) next = std::min(next, request.not_before);
-  }
+  if (!room) return next;
+  for (const RequestId& id : waiting_) next = std::min(next, requests_.at(id).not_before);
   return next;
 }
 

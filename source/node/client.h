@@ -17,6 +17,7 @@
 #include <set>
 #include <span>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -76,6 +77,7 @@ class RequestKeeper {
  private:
   enum class State : uint8_t { kWaiting, kAtRouter, kAwaitingExecutor, kAtExecutor };
   struct Request {
+    RequestId id;
     Instant deadline;
     uint64_t payload_bytes = 0;
     bool large = false;             // Payload or reply: not through a router.
@@ -117,6 +119,7 @@ class RequestKeeper {
 
   void leave(Request& request);
   void retry(Instant now, Request& request, const absl::Status& why);
+  void wait(Request& request, Instant not_before);
   void finish(Requests::iterator it, absl::Status status, bool replied, Actions& actions);
   void send_waiting(Instant now, Actions& actions);
   void expire(Instant now, Actions& actions);
@@ -137,6 +140,9 @@ class RequestKeeper {
   Suspicion<size_t> router_silence_;
   Suspicion<std::string> executor_silence_;
   Requests requests_;
+  // So that a step costs what its events cost, however many requests are under way.
+  std::set<std::pair<Instant, RequestId>> deadlines_;  // Of all.
+  std::set<RequestId> waiting_;                        // Those in State::kWaiting.
 };
 
 }  // namespace cenote::node

@@ -12,7 +12,8 @@
 // graphs are deterministic and weights immutable.
 //
 // Order. First come, first served among requests whose revision is open; one that is still being opened holds up nobody else.
-// A request may start while its weights arrive; it then has the computing thread until it is done.
+// A request may start while its weights arrive; it then has the computing thread until it is done. Where a revision's runs are short
+// (kAheadComputeMax) up to kAheadMax are handed to that thread at once, so that it need not be woken for each.
 //
 // Silence. Whoever waits hears that we live (node/beats.h). When our agent is silent, a request whose weights it has to bring is said to be
 // stuck: its router may give it to another beside us. It stays here too. One with a ticket waits.
@@ -65,6 +66,8 @@ class Executor {
   static constexpr Duration kReplyMemory = Duration::from_seconds(30);
   static constexpr size_t kRememberedBytesMax = 64 << 10;
   static constexpr size_t kRememberedMax = 1024;
+  static constexpr size_t kAheadMax = 16;
+  static constexpr Duration kAheadComputeMax = Duration::from_us(500);
   static constexpr Duration kReopenAfter = Duration::from_seconds(1);  // An assigned revision whose weights could not be had.
 
  private:
@@ -98,6 +101,7 @@ class Executor {
     bool warm = false;
     bool evict = false;                // Close it as soon as it is idle.
     uint64_t runs = 0;
+    Duration compute = Duration::from_seconds(3600);  // Of the last run.
     uint64_t used = 0;                 // Step of last use.
     Readiness readiness = Readiness::kLoading;
   };
@@ -137,6 +141,8 @@ class Executor {
   bool make_room(const Digest& wanted, bool urgent, Actions& actions);
   bool idle(const Digest& revision) const;
   void close(Revisions::iterator revision, Actions& actions);
+  bool may_run(const Revision& revision, const Digest& digest) const;
+  void run(Instant now, Requests::iterator request, Revision& revision, Actions& actions);
   void fail_waiting(Instant now, const Digest& revision, const absl::Status& status, Actions& actions);
 
   struct Session {
@@ -172,7 +178,7 @@ class Executor {
   std::set<Digest> short_of_room_;                // Requests wait for these, and room is being made: nothing is prefetched into it.
   bool computing_ = false;
   std::optional<Digest> computing_revision_;
-  std::optional<RequestId> running_;              // None while it warms up.
+  std::deque<RequestId> running_;                 // In the order in which they end. Empty while it warms up.
   uint64_t steps_ = 0;
   uint64_t served_ = 0;
 };

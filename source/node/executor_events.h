@@ -53,7 +53,7 @@ struct CloseRevision { Digest revision; };
 struct SendBeat { SessionId session = 0; Duration next; };        // We live; the next one comes within `next`.
 struct SendStuck { SessionId session = 0; RequestId id; };        // To its router: our agent is silent and the request needs it.
 struct Noticed { bool silent = false; };                          // For the log: the agent fell silent, or speaks again.
-// At most one RunModel or WarmUp is under way.
+// At most one WarmUp is under way, or RunModels of one revision that run in this order: more than one where runs are short.
 struct RunModel {
   RequestId id;
   Digest revision;

@@ -98,7 +98,7 @@ absl::Status Executor::admit(SessionId session, uint64_t bytes) const {
     return absl::ResourceExhaustedError(str_cat(options_.name, ": this session has ", from.outstanding, " requests here, its credits are ",
                                                 options_.credits));
   }
-  const size_t waiting = requests_.size() - (running_ ? 1 : 0);
+  const size_t waiting = requests_.size() - running_.size();
   if (waiting >= options_.queue_max) {
     return absl::ResourceExhaustedError(
         str_cat(options_.name, ": ", waiting, " requests wait, agent.device.queue_max is ", options_.queue_max));
@@ -237,9 +237,10 @@ void Executor::handle(Instant now, CancelArrived& event, Actions& actions) {
 }
 
 void Executor::handle(Instant now, RunEnded& event, Actions& actions) {
-  computing_ = false;
-  computing_revision_.reset();
-  running_.reset();
+  CENOTE_CHECK(!running_.empty() && running_.front() == event.id);
+  running_.pop_front();
+  computing_ = !running_.empty();
+  if (!computing_) computing_revision_.reset();
   const auto request = requests_.find(event.id);
   CENOTE_CHECK(request != requests_.end() && request->second.phase == Phase::kRunning);
   const Request& r = request->second;
@@ -247,6 +248,7 @@ void Executor::handle(Instant now, RunEnded& event, Actions& actions) {
   CENOTE_CHECK(revision != revisions_.end());
   const absl::StatusCode code = event.status.code();
   if (event.status.ok() && revision->second.runs++ == 0) readiness_changed_ = true;
+  revision->second.compute = Duration::from_us(event.stages.compute_us);
   InferReply reply{.id = event.id, .revision = r.revision, .executor = options_.name, .waterfall = event.stages};
   Waterfall& w = reply.waterfall;
   w.temperature = r.temperature;
@@ -256,7 +258,8 @@ void Executor::handle(Instant now, RunEnded& event, Actions& actions) {
   if (code == absl::StatusCode::kUnavailable || code == absl::StatusCode::kDataLoss) {
     // Its weights cannot be had here, now. Opening it anew asks the agent anew.
     reply.status = absl::UnavailableError(str_cat(options_.name, ": ", to_std(event.status.message())));
-    if (revision->second.hold == Hold::kOpen) close(revision, actions);
+    if (revision->second.hold == Hold::kOpen && !computing_) close(revision, actions);
+    if (computing_) revision->second.evict = true;  // Others run on it.
   } else {
     reply.status = std::move(event.status);
   }

@@ -180,6 +180,27 @@ void Executor::open_wanted(Instant now, Actions& actions) {
   }
 }
 
+// Now, or behind what runs: more of the same, all of it short, and nothing waits for the device to be idle.
+bool Executor::may_run(const Revision& revision, const Digest& digest) const {
+  if (!computing_) return true;
+  return computing_revision_ == digest && !running_.empty() && running_.size() < kAheadMax && revision.complete && !revision.evict &&
+         revision.compute <= kAheadComputeMax && waits_for_room_.empty() && short_of_room_.empty();
+}
+
+void Executor::run(Instant now, Requests::iterator entry, Revision& revision, Actions& actions) {
+  Request& request = entry->second;
+  revision.used = steps_;
+  revision.warm = true;
+  request.phase = Phase::kRunning;
+  request.began = now;
+  deadlines_.erase({request.deadline, entry->first});
+  computing_ = true;
+  computing_revision_ = request.revision;
+  running_.push_back(entry->first);
+  actions.push_back(RunModel{entry->first, request.revision, request.message, request.deadline, request.loading});
+  queue_.erase(request.sequence);
+}
+
 void Executor::schedule(Instant now, Actions& actions) {
   for (auto entry = revisions_.begin(); entry != revisions_.end(); ++entry) {
     if (entry->second.evict && entry->second.hold == Hold::kOpen && idle(entry->first)) close(entry, actions);
@@ -192,23 +213,14 @@ void Executor::schedule(Instant now, Actions& actions) {
     }
   }
   open_wanted(now, actions);
-  if (computing_) return;
-  for (const auto& [sequence, id] : queue_) {
-    Request& request = requests_.at(id);
-    const auto entry = revisions_.find(request.revision);
+  for (auto next = queue_.begin(); next != queue_.end();) {
+    const auto request = requests_.find((next++)->second);
+    const auto entry = revisions_.find(request->second.revision);
     if (entry == revisions_.end() || entry->second.hold != Hold::kOpen) continue;
-    entry->second.used = steps_;
-    entry->second.warm = true;
-    request.phase = Phase::kRunning;
-    request.began = now;
-    deadlines_.erase({request.deadline, id});
-    computing_ = true;
-    computing_revision_ = request.revision;
-    running_ = id;
-    actions.push_back(RunModel{id, request.revision, request.message, request.deadline, request.loading});
-    queue_.erase(sequence);
-    return;
+    if (!may_run(entry->second, entry->first)) return;
+    run(now, request, entry->second, actions);
   }
+  if (computing_) return;
   if (!queue_.empty()) return;  // Something is being opened for a request; it goes before warming up.
   for (const Digest& revision : prefetch_) {
     const auto entry = revisions_.find(revision);

@@ -91,16 +91,22 @@ void ExecutorNode::look(const Digest& revision, Held& held) {
 
 // ---- the computing thread --------------------------------------------------------------------------------------------------
 void ExecutorNode::perform(node::executor::RunModel& action) {
-  if (run_) return world().fail(str_cat(name(), " computes two at once"));
+  if (run_ && (!run_->model || run_->revision != action.revision)) return world().fail(str_cat(name(), " computes two at once"));
+  if (ahead_.size() + 1 > node::Executor::kAheadMax) return world().fail(str_cat(name(), " has ", ahead_.size() + 1, " requests to compute at once"));
   const auto before = answered_.find(action.id);
   if (before != answered_.end() && world().now() < before->second + node::Executor::kReplyMemory) {
     world().fail(str_cat(name(), " computes request ", action.id.low, " again, whose reply it remembers"));
   }
   const Digest revision = action.revision;
   if (!held_.contains(revision)) return world().fail(str_cat(name(), " runs a revision that it does not hold"));
+  if (run_) return ahead_.push_back(std::move(action));
+  begin_run(std::move(action));
+}
+
+void ExecutorNode::begin_run(node::executor::RunModel model) {
   ++run_number_;
-  const Duration left = std::max(Duration{}, action.deadline - world().now());
-  run_ = Run{.revision = revision, .model = std::move(action)};
+  const Duration left = std::max(Duration{}, model.deadline - world().now());
+  run_ = Run{.revision = model.revision, .model = std::move(model)};
   network().later(*this, left, [this, number = run_number_] {
     if (run_ && run_number_ == number && !run_->computing) end_run(absl::DeadlineExceededError("the deadline passed while weights arrived"));
   });
@@ -130,7 +136,10 @@ void ExecutorNode::go_on() {
   if (!whole) return;
   run_->computing = true;
   check_weights(held, "before it computes");
-  network().later(*this, world().draw(Duration::from_ms(1), run_->model ? shape_.compute_max : Duration::from_ms(15)), [this, number = run_number_] {
+  // Of half the models a run is short, so that several are handed over at once.
+  run_->time = world().draw(Duration::from_ms(1), run_->model ? shape_.compute_max : Duration::from_ms(15));
+  if (run_->model && run_->revision.bytes[1] % 2 == 0) run_->time = world().draw(Duration::from_us(5), node::Executor::kAheadComputeMax);
+  network().later(*this, run_->time, [this, number = run_number_] {
     if (run_ && run_number_ == number) compute_ended();
   });
 }
@@ -143,6 +152,11 @@ void ExecutorNode::compute_ended() {
 void ExecutorNode::end_run(absl::Status status) {
   const Run run = std::move(*run_);
   run_.reset();
+  if (!ahead_.empty()) {
+    node::executor::RunModel next = std::move(ahead_.front());
+    ahead_.pop_front();
+    begin_run(std::move(next));
+  }
   if (world().tracing()) {
     world().say(name(), ": ", run.model ? str_cat("ran request ", run.model->id.low) : "warmed up", " on ", run.revision.short_hex(), ": ", status.ToString());
   }
@@ -150,7 +164,7 @@ void ExecutorNode::end_run(absl::Status status) {
     inputs_.emplace_back(node::executor::WarmUpEnded{run.revision, std::move(status)});
     return;
   }
-  node::executor::RunEnded ended{.id = run.model->id, .status = std::move(status)};
+  node::executor::RunEnded ended{.id = run.model->id, .status = std::move(status), .stages = {.compute_us = run.time.us()}};
   if (ended.status.ok()) {
     std::string bytes = run.revision.hex();
     if (run.revision.bytes[0] % kLargeReplyEvery == 0) bytes.resize(node::Executor::kRememberedBytesMax + 64, '.');

@@ -2,6 +2,7 @@
 // computes on must be the revision's bytes, from the first to the last instant of a run.
 #pragma once
 
+#include <deque>
 #include <optional>
 #include <set>
 
@@ -45,6 +46,7 @@ class ExecutorNode final : public Process {
     Digest revision;
     std::optional<node::executor::RunModel> model;  // Empty: a warm-up.
     bool computing = false;                         // All weights are there.
+    Duration time;                                  // That it computes.
   };
   using SessionId = node::executor::SessionId;
 
@@ -62,6 +64,7 @@ class ExecutorNode final : public Process {
   void prepared(const Digest& revision, const Acquired& acquired);
   void look_at_weights();
   void look(const Digest& revision, Held& held);
+  void begin_run(node::executor::RunModel model);
   void go_on();
   void compute_ended();
   void end_run(absl::Status status);
@@ -97,6 +100,7 @@ class ExecutorNode final : public Process {
   std::map<Digest, FetchDone> fetched_early_;
   std::set<Digest> released_;                  // Closing ones whose cache the agent has back.
   std::optional<Run> run_;
+  std::deque<node::executor::RunModel> ahead_;  // Handed over behind it.
   uint64_t run_number_ = 0;
   std::map<RequestId, Instant> answered_;      // Small and Ok: may not be computed again for kReplyMemory.
   bool attached_ = false;

@@ -26,6 +26,8 @@ inline constexpr size_t kServersPerBlockMax = 64;
 inline constexpr size_t kCopiesMax = 1 << 14;         // Copies, checks and their outcomes in one message.
 inline constexpr size_t kDevicesMax = 1024;           // Of one host, or in a list of devices of one message.
 inline constexpr size_t kNotesMax = 64;
+inline constexpr size_t kMergedMax = 64;              // Messages of a Session that travel as one, and their bytes.
+inline constexpr size_t kMergedBytesMax = 64 << 10;
 inline constexpr size_t kOperationIdBytes = 16;
 inline constexpr int64_t kDurationUsMax = 30ll * 24 * 3600 * 1'000'000;
 

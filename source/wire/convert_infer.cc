@@ -44,6 +44,19 @@ absl::StatusOr<uint64_t> read_tensors(std::string_view field, TensorList* list, 
   return total;
 }
 
+template <typename Kind, typename Proto>
+absl::Status take_all(Proto&& proto, absl::FunctionRef<void(Kind)> take) {
+  CENOTE_RETURN_IF_ERROR(check_count("messages in one", proto.more_size() + 1, kMergedMax));
+  CENOTE_ASSIGN_OR_RETURN(Kind first, from_proto(std::move(proto)));
+  take(std::move(first));
+  for (Proto& more : *proto.mutable_more()) {
+    if (more.more_size() > 0) return absl::InvalidArgumentError("a message that another one carries carries others itself");
+    CENOTE_ASSIGN_OR_RETURN(Kind next, from_proto(std::move(more)));
+    take(std::move(next));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 void to_proto(const RequestId& id, v1::RequestId* proto) {
@@ -280,5 +293,8 @@ absl::StatusOr<InferDown> from_proto(v1::InferenceDown&& proto) {
   }
   return absl::InvalidArgumentError("session message of a kind that this version does not know");
 }
+
+absl::Status take_each(v1::InferenceUp&& proto, absl::FunctionRef<void(InferUp)> take) { return take_all<InferUp>(std::move(proto), take); }
+absl::Status take_each(v1::InferenceDown&& proto, absl::FunctionRef<void(InferDown)> take) { return take_all<InferDown>(std::move(proto), take); }
 
 }  // namespace cenote::wire

@@ -6,6 +6,7 @@
 
 #include <variant>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "message/infer.h"
 #include "wire/cenote.pb.h"
@@ -78,5 +79,10 @@ v1::InferenceUp to_proto(const ReserveSlot& reserve);
 absl::StatusOr<InferUp> from_proto(v1::InferenceUp&& proto);
 v1::InferenceDown to_proto(InferDown&& message);
 absl::StatusOr<InferDown> from_proto(v1::InferenceDown&& proto);
+
+// The message and those that it carries, one after the other, until one is not well formed: that status. kInvalidArgument also if they are
+// more than kMergedMax, or carry others themselves.
+absl::Status take_each(v1::InferenceUp&& proto, absl::FunctionRef<void(InferUp)> take);
+absl::Status take_each(v1::InferenceDown&& proto, absl::FunctionRef<void(InferDown)> take);
 
 }  // namespace cenote::wire

@@ -1,9 +1,10 @@
 #include "wire/inference_service.h"
 
-#include <map>
 #include <mutex>
 #include <string>
+#include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "base/log.h"
 #include "base/status.h"
@@ -26,7 +27,7 @@ class GrpcInferenceService final : public InferenceService, private v1::Inferenc
   grpc::Service* service() override { return this; }
 
   void send(uint64_t session, InferDown message) override {
-    const std::shared_ptr<SessionStream> stream = find(session);
+    const std::shared_ptr<SessionStream> stream = find_to_send(session);
     if (stream == nullptr) return;
     // A caller who does not read has one beat waiting, not one for each time that it was due.
     const bool beat = std::holds_alternative<PeerBeat>(message);
@@ -36,8 +37,22 @@ class GrpcInferenceService final : public InferenceService, private v1::Inferenc
     stream->cancel();
   }
 
+  void cork() override {
+    const std::lock_guard lock(mutex_);
+    corking_ = true;
+  }
+  void uncork() override {
+    {
+      const std::lock_guard lock(mutex_);
+      corking_ = false;
+      std::swap(corked_, uncorking_);
+    }
+    for (const auto& stream : uncorking_) stream->uncork();
+    uncorking_.clear();
+  }
+
   void close_all() override {
-    std::map<uint64_t, std::shared_ptr<SessionStream>> streams;
+    Streams streams;
     {
       const std::lock_guard lock(mutex_);
       closed_ = true;
@@ -75,16 +90,22 @@ class GrpcInferenceService final : public InferenceService, private v1::Inferenc
   };
 
   void arrived(uint64_t session, Peer& peer, v1::InferenceUp&& up) {
-    absl::StatusOr<InferUp> message = from_proto(std::move(up));
-    if (message.ok() && std::holds_alternative<ReserveSlot>(*message) && !peer.node.ok()) message = peer.node;
+    absl::Status status, refused;
     if (revoked_ != nullptr) {  // A clock read and two comparisons, as long as the list is the same.
       const uint64_t version = revoked_->version();
       if (version != std::exchange(peer.revoked_version, version) && revoked_->contains(peer.serial)) {
-        message = absl::PermissionDeniedError(str_cat("the certificate ", peer.serial, " was revoked; the cluster's operator issues another: `cenote certificates issue`"));
+        status = absl::PermissionDeniedError(str_cat("the certificate ", peer.serial, " was revoked; the cluster's operator issues another: `cenote certificates issue`"));
       }
     }
-    if (message.ok()) return handlers_.arrived(session, *std::move(message));
-    if (const auto stream = find(session); stream != nullptr) stream->close(message.status());
+    if (status.ok()) {
+      status = take_each(std::move(up), [&](InferUp message) {
+        if (!peer.node.ok() && std::holds_alternative<ReserveSlot>(message)) refused = peer.node;
+        else handlers_.arrived(session, std::move(message));
+      });
+    }
+    if (status.ok()) status = refused;
+    if (status.ok()) return;
+    if (const auto stream = find(session); stream != nullptr) stream->close(status);
   }
 
   void closed(uint64_t session) {
@@ -101,12 +122,27 @@ class GrpcInferenceService final : public InferenceService, private v1::Inferenc
     return found == streams_.end() ? nullptr : found->second;
   }
 
+  std::shared_ptr<SessionStream> find_to_send(uint64_t session) {
+    const std::lock_guard lock(mutex_);
+    const auto found = streams_.find(session);
+    if (found == streams_.end()) return nullptr;
+    if (corking_ && (corked_.empty() || corked_.back() != found->second)) {
+      found->second->cork();
+      corked_.push_back(found->second);
+    }
+    return found->second;
+  }
+
+  using Streams = std::unordered_map<uint64_t, std::shared_ptr<SessionStream>>;
   const InferenceHandlers handlers_;
   const std::shared_ptr<RevokedCertificates> revoked_;
   std::mutex mutex_;
   bool closed_ = false;
   uint64_t next_session_ = 1;
-  std::map<uint64_t, std::shared_ptr<SessionStream>> streams_;
+  Streams streams_;
+  bool corking_ = false;
+  std::vector<std::shared_ptr<SessionStream>> corked_;     // Some perhaps twice, which does not matter.
+  std::vector<std::shared_ptr<SessionStream>> uncorking_;  // The corking thread's alone; kept for its memory.
 };
 
 }  // namespace

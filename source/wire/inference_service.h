@@ -30,6 +30,9 @@ class InferenceService {
   // Moves the payload. To a session that has ended: nothing happens. A peer that does not read (kQueueMax messages wait) loses its
   // session.
   virtual void send(uint64_t session, InferDown message) = 0;
+  // What is sent between the two goes together, for each session. One thread, not nested.
+  virtual void cork() = 0;
+  virtual void uncork() = 0;
   virtual void close_all() = 0;  // After what was sent; new sessions are refused from now on.
 
   static constexpr size_t kQueueMax = 8192;

@@ -25,9 +25,8 @@ class GrpcInferenceSession final : public InferenceSession, public std::enable_s
     stream_ = SessionStream::open([&](auto* context, auto* reactor) { stub_->async()->Session(context, reactor); }, {.peer = address_},
                                   {.on_message =
                                        [self, on_message = std::move(events.on_message)](v1::InferenceDown&& proto) {
-                                         auto message = from_proto(std::move(proto));
-                                         if (message.ok()) return on_message(*std::move(message));
-                                         self->stream()->close(message.status());
+                                         const absl::Status status = take_each(std::move(proto), on_message);
+                                         if (!status.ok()) self->stream()->close(status);
                                        },
                                    .on_closed = [self, on_closed](absl::Status why) { on_closed(std::move(why)); }});
     if (cancelled_) stream_->cancel();
@@ -43,6 +42,8 @@ class GrpcInferenceSession final : public InferenceSession, public std::enable_s
   absl::Status send(const InferRequest& request) override { return stream()->send(to_proto(request)); }
   absl::Status send(const CancelInfer& cancel) override { return stream()->send(to_proto(cancel)); }
   absl::Status send(const ReserveSlot& reserve) override { return stream()->send(to_proto(reserve)); }
+  void cork() override { stream()->cork(); }
+  void uncork() override { stream()->uncork(); }
   void close() override { stream()->close(); }
   void cancel() override {
     std::shared_ptr<SessionStream> stream;

@@ -40,6 +40,9 @@ class InferenceSession {
   virtual absl::Status send(const InferRequest& request) = 0;
   virtual absl::Status send(const CancelInfer& cancel) = 0;
   virtual absl::Status send(const ReserveSlot& reserve) = 0;
+  // What is sent between the two goes together. One thread, not nested.
+  virtual void cork() = 0;
+  virtual void uncork() = 0;
   virtual void close() = 0;    // What was sent is sent; then the end.
   virtual void cancel() = 0;   // At once; also before start(), which then ends it.
 };

@@ -39,11 +39,17 @@
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/client_callback.h"
 #include "grpcpp/support/server_callback.h"
+#include "wire/bounds.h"
 #include "wire/status.h"
 
 namespace cenote::wire {
 
 inline constexpr Duration kCloseTimeout = Duration::from_seconds(5);
+
+// Messages that have a field `more` of their own kind take with them what waits behind them: of small messages gRPC's cost for each is far
+// more than the message's own.
+template <typename Message>
+concept Mergeable = requires(Message message) { message.add_more(); };
 
 struct StreamOptions {
   std::string peer;              // For messages.
@@ -64,6 +70,9 @@ class Stream {
   // Idempotent; the first status counts. A client cannot send a status: anything but Ok is a cancel there.
   virtual void close(absl::Status status = absl::OkStatus()) = 0;
   virtual void cancel() = 0;
+  // Between the two nothing is begun to be written, so that what is sent goes together. One thread, for as long as it sends.
+  virtual void cork() = 0;
+  virtual void uncork() = 0;
   virtual size_t queued() const = 0;
 };
 
@@ -86,6 +95,16 @@ class StreamCore : public Stream<Out>, public std::enable_shared_from_this<Strea
     closing_ = true;
     close_status_ = std::move(status);
     if (!writing_ && queue_.empty()) end_writes();
+  }
+
+  void cork() override {
+    const std::lock_guard lock(mutex_);
+    corked_ = true;
+  }
+  void uncork() override {
+    const std::lock_guard lock(mutex_);
+    corked_ = false;
+    if (!writing_ && !broken_ && !queue_.empty()) write_next();
   }
 
   void cancel() override {
@@ -139,15 +158,27 @@ class StreamCore : public Stream<Out>, public std::enable_shared_from_this<Strea
                                                   " messages wait (queue_max), the peer does not read"));
     }
     queue_.push_back({slot, std::move(message)});
-    if (!writing_) write_next();
+    if (!writing_ && !corked_) write_next();
     return absl::OkStatus();
   }
 
   void write_next() {
     current_ = std::move(queue_.front().message);
     queue_.pop_front();
+    if constexpr (Mergeable<Out>) merge_waiting();
     writing_ = true;
     start_write(&current_, !queue_.empty());
+  }
+
+  void merge_waiting() {
+    if (queue_.empty()) return;
+    size_t bytes = current_.ByteSizeLong();
+    for (size_t count = 1; count < kMergedMax && !queue_.empty(); ++count) {
+      bytes += queue_.front().message.ByteSizeLong();
+      if (bytes > kMergedBytesMax) return;
+      *current_.add_more() = std::move(queue_.front().message);
+      queue_.pop_front();
+    }
   }
 
   void write_done(bool ok) {
@@ -230,6 +261,7 @@ class StreamCore : public Stream<Out>, public std::enable_shared_from_this<Strea
   Out current_;
   In incoming_;
   bool writing_ = false;   // current_ is gRPC's.
+  bool corked_ = false;
   bool closing_ = false;   // close() was called.
   bool ending_ = false;    // end_writes() was.
   bool broken_ = false;    // No operation may be started.

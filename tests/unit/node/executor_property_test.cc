@@ -16,7 +16,7 @@ RC_GTEST_PROP(ExecutorWalk, each_request_is_answered_once_nothing_exceeds_its_bo
   Instant now{1};
   constexpr size_t kRoom = 2;
   std::set<Digest> opening, open, closing;
-  std::optional<RequestId> running;
+  std::deque<RequestId> running;  // In order; all of one revision.
   std::optional<Digest> warming;
   std::map<RequestId, SessionId> answers_due;  // Direct requests of live sessions.
   std::map<RequestId, SessionId> frees_due;    // Reservations of live sessions.
@@ -41,20 +41,20 @@ RC_GTEST_PROP(ExecutorWalk, each_request_is_answered_once_nothing_exceeds_its_bo
       } else if (const auto* closed = std::get_if<CloseRevision>(&action)) {
         RC_ASSERT(open.erase(closed->revision) == 1u);
         RC_ASSERT(!warming || *warming != closed->revision);
-        RC_ASSERT(!running || revision_of[*running] != closed->revision);
+        RC_ASSERT(running.empty() || revision_of[running.front()] != closed->revision);
         closing.insert(closed->revision);
       } else if (const auto* run = std::get_if<RunModel>(&action)) {
-        RC_ASSERT(!running && !warming);
-        RC_ASSERT(open.contains(run->revision));
-        running = run->id;
+        RC_ASSERT(!warming && open.contains(run->revision) && running.size() < Executor::kAheadMax);
+        RC_ASSERT(running.empty() || revision_of[running.front()] == run->revision);
+        running.push_back(run->id);
       } else if (const auto* warm = std::get_if<WarmUp>(&action)) {
-        RC_ASSERT(!running && !warming && open.contains(warm->revision));
+        RC_ASSERT(running.empty() && !warming && open.contains(warm->revision));
         warming = warm->revision;
       }
     }
     ExecutorReport report;
     executor.fill_report(report);
-    RC_ASSERT(report.running <= options.queue_max + 1);
+    RC_ASSERT(report.running <= options.queue_max + Executor::kAheadMax);
   };
   const auto answer_world = [&](int luck) {
     std::vector<Event> events;
@@ -74,10 +74,11 @@ RC_GTEST_PROP(ExecutorWalk, each_request_is_answered_once_nothing_exceeds_its_bo
     for (const Digest& revision : std::set<Digest>(open)) {
       if (luck % 3 == 0) step({ReadinessChanged{revision, luck == 99 ? Readiness::kFailed : Readiness::kMapped, absl::UnavailableError("x")}});
     }
-    if (running) {
-      const RequestId id = *running;
-      running.reset();
-      step({RunEnded{.id = id, .status = luck < 20 ? absl::UnavailableError("gate") : absl::OkStatus()}});
+    if (!running.empty()) {
+      const RequestId id = running.front();
+      running.pop_front();
+      step({RunEnded{.id = id, .status = luck < 20 ? absl::UnavailableError("gate") : absl::OkStatus(),
+                     .stages = {.compute_us = luck % 4 == 0 ? 60'000 : 60}}});
     } else if (warming) {
       const Digest revision = *warming;
       warming.reset();
@@ -152,7 +153,7 @@ RC_GTEST_PROP(ExecutorWalk, each_request_is_answered_once_nothing_exceeds_its_bo
   }
   RC_ASSERT(answers_due.empty());
   RC_ASSERT(frees_due.empty());
-  RC_ASSERT(!running && !warming);
+  RC_ASSERT(running.empty() && !warming);
   ExecutorReport report;
   executor.fill_report(report);
   RC_ASSERT(report.running == 0u);

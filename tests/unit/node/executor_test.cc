@@ -378,6 +378,32 @@ TEST_F(ExecutorTest, draining_frees_reservations_refuses_and_finishes_what_it_ha
   EXPECT_TRUE(executor_.drained());
 }
 
+TEST_F(ExecutorTest, short_runs_are_handed_over_together_and_long_ones_one_by_one) {
+  open();
+  step({SessionOpened{2}});
+  const auto took = [](uint64_t n, int64_t compute_us) { return RunEnded{.id = id(n), .stages = {.compute_us = compute_us}}; };
+  ASSERT_EQ(of<RunModel>(step({request(1), request(2), request(3), request(4)})).size(), 1u);  // How long they take is not known.
+  const auto runs = of<RunModel>(step({took(1, 20)}));
+  ASSERT_EQ(runs.size(), 3u);
+  EXPECT_EQ(runs[0].id, id(2));
+  EXPECT_EQ(runs[2].id, id(4));
+  EXPECT_EQ(of<RunModel>(step({request(5), request(6, 2)})).size(), 1u);
+  EXPECT_TRUE(of<RunModel>(step({RevisionOpened{digest(2), absl::OkStatus(), true}, request(7, 1, 2)})).empty());  // Not past another's turn.
+  step({took(2, 20), took(3, 20), took(4, 5'000)});
+  const auto other = of<RunModel>(step({took(5, 5'000)}));
+  ASSERT_EQ(other.size(), 1u);
+  EXPECT_EQ(other[0].id, id(6));
+}
+
+TEST_F(ExecutorTest, a_revision_that_others_still_run_on_is_closed_after_the_last_of_them) {
+  open();
+  step({request(1)});
+  step({RunEnded{.id = id(1), .stages = {.compute_us = 20}}});
+  ASSERT_EQ(of<RunModel>(step({request(2), request(3)})).size(), 2u);
+  EXPECT_TRUE(of<CloseRevision>(step({ended(2, absl::UnavailableError("lost"))})).empty());
+  EXPECT_EQ(of<CloseRevision>(step({ended(3)})).size(), 1u);
+}
+
 TEST_F(ExecutorTest, a_lost_routers_request_still_runs_and_its_reply_is_found_by_the_next) {
   open();
   step({request(1), SessionClosed{1}});

@@ -15,7 +15,9 @@ import platform
 import statistics
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,8 @@ queue_max = {queue}
 """
 ELEMENTS = 16
 WAYS = ("bare", "router", "executor")
+_IDLE_BEFORE = 20
+_IDLE_S = 3.0
 _LATENCY_S = 1.0  # Of a run with one request outstanding, at most.
 
 
@@ -117,9 +121,26 @@ def _deploy(own: PrivateCluster) -> tuple[str, str, str]:
     return "scale", own.cluster.resolve("scale")["record"]["digest"], own.cluster.card("scale").signature["inputs"][0]["name"]
 
 
-@contextlib.contextmanager
-def _loads(own: PrivateCluster) -> Iterator[tuple[_Program, str, dict[str, int]]]:
+@dataclass(frozen=True)
+class Loads:
     """The client, the bare relay's address, and the processes whose time counts."""
+
+    client: _Program
+    relay: str
+    pids: dict[str, int]
+
+
+@contextlib.contextmanager
+def settings_file(outstanding: int) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "router.toml"
+        file.write_text(_SETTINGS.format(outstanding=outstanding, queue=2 * outstanding))
+        yield file
+
+
+@contextlib.contextmanager
+def loads(own: PrivateCluster) -> Iterator[Loads]:
+    """Deploys the model, and starts what asks for it."""
     name, digest, tensor = _deploy(own)
     members = own.cluster.status()["members"]
     router = next(m for m in members if m["role"] == "router")
@@ -135,15 +156,16 @@ def _loads(own: PrivateCluster) -> Iterator[tuple[_Program, str, dict[str, int]]
                        "--input", tensor, "--elements", str(ELEMENTS))  # fmt: skip
         echo = start("--serve", "--reply-bytes", str(client.hello["reply_bytes"]))
         relay = start("--serve", "--forward", echo.hello["address"])
-        yield client, relay.hello["address"], {"router": router["pid"], "executor": executor["pid"], "relay": relay.process.pid, "echo": echo.process.pid}
+        pids = {"router": router["pid"], "executor": executor["pid"], "relay": relay.process.pid, "echo": echo.process.pid}
+        yield Loads(client, relay.hello["address"], pids)
 
 
-def _run(client: _Program, relay: str, pids: dict[str, int], way: str, outstanding: int, seconds: float) -> dict[str, Any]:
-    before = {name: cpu_seconds(pid) for name, pid in pids.items()}
-    result = client.ask(way=way, relay=relay, outstanding=outstanding, seconds=seconds)
+def run(loads: Loads, way: str, outstanding: int, seconds: float) -> dict[str, Any]:
+    before = {name: cpu_seconds(pid) for name, pid in loads.pids.items()}
+    result = loads.client.ask(way=way, relay=loads.relay, outstanding=outstanding, seconds=seconds)
     if result["failed"] or not result["requests"]:
         raise Error("internal", f"{way}, {outstanding} outstanding: {result['failed']} requests failed: {result['first_error']}")
-    spent = {name: (cpu_seconds(pid) - before[name]) * 1e6 / result["requests"] for name, pid in pids.items()}
+    spent = {name: (cpu_seconds(pid) - before[name]) * 1e6 / result["requests"] for name, pid in loads.pids.items()}
     return {
         "requests_per_s": result["requests"] / result["seconds"],
         "p50_us": result["p50_us"],
@@ -157,20 +179,40 @@ def _medians(runs: list[dict[str, Any]]) -> dict[str, float]:
     return {key: round(statistics.median(run[key] for run in runs), 2) for key in runs[0]}
 
 
-def measure(*, rounds: int, seconds: float, outstanding: int, report: Report) -> dict[str, Any]:
+def resident_bytes(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/statm").read_text().split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def hold_idle(loads: Loads, count: int) -> dict[str, Any]:
+    """Callers who are connected and ask nothing, each with a connection of his own: what one takes of the router's memory."""
+    client, router = loads.client, loads.pids["router"]
+    client.ask(way="idle", sessions=min(count, _IDLE_BEFORE))  # What the first ones make the router take once.
+    before = resident_bytes(router)
+    got = client.ask(way="idle", sessions=count)
+    took = resident_bytes(router) - before
+    cpu = cpu_seconds(router)
+    time.sleep(_IDLE_S)
+    cpu = (cpu_seconds(router) - cpu) / _IDLE_S
+    more = got["welcomed"] - min(count, _IDLE_BEFORE)
+    return {
+        "connected": got["welcomed"], "refusal": got["refusal"], "bytes_each": round(took / more) if more > 0 else None, "router_cores": round(cpu, 3),
+    }  # fmt: skip
+
+
+def measure(*, rounds: int, seconds: float, outstanding: int, idle: int, report: Report) -> dict[str, Any]:
     runs: dict[tuple[str, str], list[dict[str, Any]]] = {(load, way): [] for load in ("one", "full") for way in WAYS}
-    with tempfile.TemporaryDirectory() as folder:
-        settings = Path(folder) / "router.toml"
-        settings.write_text(_SETTINGS.format(outstanding=outstanding, queue=2 * outstanding))
-        with private_cluster(settings, name="router", report=report) as own, _loads(own) as (client, relay, pids):
-            for load, count, length in (("one", 1, min(seconds, _LATENCY_S)), ("full", outstanding, seconds)):
+    with settings_file(outstanding) as settings, private_cluster(settings, name="router", report=report) as own, loads(own) as started:
+        for load, count, length in (("one", 1, min(seconds, _LATENCY_S)), ("full", outstanding, seconds)):
+            for way in WAYS:
+                run(started, way, count, length / 2)  # Warms connections and caches.
+            for number in range(rounds):
+                report(f"{count} outstanding, round {number + 1} of {rounds}")
                 for way in WAYS:
-                    _run(client, relay, pids, way, count, length / 2)  # Warms connections and caches.
-                for number in range(rounds):
-                    report(f"{count} outstanding, round {number + 1} of {rounds}")
-                    for way in WAYS:
-                        runs[load, way].append(_run(client, relay, pids, way, count, length))
-            sizes = client.hello
+                    runs[load, way].append(run(started, way, count, length))
+        report(f"{idle} idle callers")
+        connected = hold_idle(started, idle)
+        sizes = started.client.hello
     one, full = ({way: _medians(runs[load, way]) for way in WAYS} for load in ("one", "full"))
     ratio = statistics.median(r["requests_per_s"] / b["requests_per_s"] for r, b in zip(runs["full", "router"], runs["full", "bare"], strict=True))
     added = statistics.median(r["p50_us"] - e["p50_us"] for r, e in zip(runs["one", "router"], runs["one", "executor"], strict=True))
@@ -183,6 +225,7 @@ def measure(*, rounds: int, seconds: float, outstanding: int, report: Report) ->
         "executor_cpu_us": full["router"]["executor_cpu_us"],
         "one_outstanding": one,
         "full_load": full,
+        "idle_clients": connected,
         "settings": {"rounds": rounds, "seconds": seconds, "outstanding": outstanding, "credits": outstanding, **sizes},
         "machine": machine(),
         "build_type": build_type(),
@@ -190,7 +233,7 @@ def measure(*, rounds: int, seconds: float, outstanding: int, report: Report) ->
 
 
 def draw(result: dict[str, Any]) -> None:
-    from cenote.show import console, table
+    from cenote.show import console, format_bytes, table
 
     columns = ["requests/s", "p50 us", "p99 us", "client CPU us", "router CPU us", "executor CPU us"]
     rows = []
@@ -205,6 +248,10 @@ def draw(result: dict[str, Any]) -> None:
     table(["outstanding", "way", *columns], rows, right=["outstanding", *columns])
     text = console()
     text.print(f"{result['ratio']:.2f} of a bare relay's requests/s; a router adds {result['added_p50_us']:.0f} us to the median", markup=False)
+    idle = result["idle_clients"]
+    if idle["bytes_each"] is not None:
+        text.print(f"{idle['connected']} idle callers: {format_bytes(idle['bytes_each'])} of the router's memory each, "
+                   f"{idle['router_cores'] * 100:.1f} % of a core together", markup=False)  # fmt: skip
     m = result["machine"]
     text.print(f"{m['cores']} x {m['processor']}, build type {result['build_type']}; bare: CPU of relay and echo", style="dim", markup=False)
     if result["build_type"] != "Release":

@@ -32,6 +32,7 @@ RouterSettings router_of(const Table& table) {
           .port = table.port("port"),
           .queue_max = table.count("queue_max"),
           .outstanding_max = table.count("outstanding_max"),
+          .sessions_max = table.count("sessions_max"),
           .deadline = table.duration("deadline"),
           .retry_max = table.count("retry_max")};
 }

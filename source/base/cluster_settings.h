@@ -29,6 +29,7 @@ struct RouterSettings {
   uint16_t port = 0;
   uint32_t queue_max = 0;
   uint32_t outstanding_max = 0;
+  uint32_t sessions_max = 16384;
   Duration deadline;
   uint32_t retry_max = 0;
 };

@@ -1,6 +1,6 @@
 // cenote-bench-router: the load behind `cenote bench router`, and the bare stream echo beside it. For each line of JSON on standard input
 //   {"way": "router" | "executor" | "bare", "outstanding": 64, "seconds": 2.0, "relay": "host:port" (bare only)}
-// it runs one closed loop and prints a line of JSON. The first line says how large the messages are. With --serve it answers opaque messages
+// it runs one closed loop and prints a line of JSON; {"way": "idle", "sessions": 1000} keeps so many callers connected. The first line says how large the messages are. With --serve it answers opaque messages
 // itself, or relays them, until its standard input ends; its first line says where.
 #include <sys/resource.h>
 
@@ -18,6 +18,8 @@
 
 namespace cenote {
 namespace {
+
+constexpr Duration kIdlePatience = Duration::from_seconds(30);  // For each 64 callers.
 
 void print_line(const nlohmann::ordered_json& line) {
   std::printf("%s\n", line.dump().c_str());
@@ -58,6 +60,12 @@ absl::Status drive(BenchRouterOptions options) {
   while (std::getline(std::cin, line)) {
     const nlohmann::json order = nlohmann::json::parse(line, nullptr, false);
     if (!order.is_object()) return absl::InvalidArgumentError(str_cat("standard input: '", line, "' is not a JSON object"));
+    if (order.value("way", "") == "idle") {
+      std::string why;
+      const uint32_t welcomed = load->hold_idle(order.value("sessions", uint32_t{0}), kIdlePatience, &why);
+      print_line({{"welcomed", welcomed}, {"refusal", why}});
+      continue;
+    }
     const double cpu = own_cpu_seconds();
     CENOTE_ASSIGN_OR_RETURN(const LoadResult result, run_one(*load, order));
     print_line({{"requests", result.latencies_us.size()}, {"failed", result.failed}, {"first_error", result.first_error},

@@ -144,6 +144,77 @@ class BareLoad {
   std::unique_ptr<wire::BareClient> client_;
 };
 
+// Sessions that only wait. Thread-safe.
+class IdleSessions {
+ public:
+  ~IdleSessions() { shrink(0); }
+
+  uint32_t resize(const std::string& router, const wire::Identity& identity, uint32_t count, Duration patience, std::string* why) {
+    shrink(count);
+    while (sessions_.size() < count) {
+      const auto one = std::make_shared<One>();
+      one->session = wire::InferenceSession::create(router, identity);
+      {
+        const std::lock_guard lock(mutex_);
+        ++open_;
+      }
+      one->session->start({.on_message = [this, one = one.get()](const wire::InferDown& down) { said(*one, std::holds_alternative<wire::Welcome>(down)); },
+                           .on_closed = [this, one](const absl::Status& status) { closed(*one, status); }});
+      sessions_.push_back(one);
+      if (sessions_.size() % kAtOnce == 0 && !settle(patience)) break;
+    }
+    settle(patience);
+    const std::lock_guard lock(mutex_);
+    *why = why_;
+    return welcomed_;
+  }
+
+ private:
+  static constexpr size_t kAtOnce = 64;  // Handshakes under way.
+  struct One {
+    std::shared_ptr<wire::InferenceSession> session;
+    bool welcomed = false, closed = false;
+  };
+
+  void said(One& one, bool welcome) {
+    const std::lock_guard lock(mutex_);
+    if (!welcome) return;
+    one.welcomed = true;
+    ++welcomed_;
+    changed_.notify_all();
+  }
+  void closed(One& one, const absl::Status& status) {
+    const std::lock_guard lock(mutex_);
+    if (one.welcomed) {
+      --welcomed_;
+    } else {
+      why_ = std::string(status.message());
+    }
+    one.closed = true;
+    --open_;
+    changed_.notify_all();
+  }
+  // Until each was welcomed or refused.
+  bool settle(Duration patience) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, std::chrono::nanoseconds(patience.ns), [this] { return welcomed_ == open_; });
+  }
+  void shrink(uint32_t count) {
+    const uint32_t wanted = std::min<uint32_t>(count, static_cast<uint32_t>(sessions_.size()));
+    for (size_t i = wanted; i < sessions_.size(); ++i) sessions_[i]->session->cancel();
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return std::all_of(sessions_.begin() + wanted, sessions_.end(), [](const auto& one) { return one->closed; }); });
+    lock.unlock();
+    sessions_.resize(wanted);
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<std::shared_ptr<One>> sessions_;
+  uint32_t open_ = 0, welcomed_ = 0;
+  std::string why_;
+};
+
 class AllWays final : public BenchLoad {
  public:
   AllWays(BenchRouterOptions options, wire::Identity identity) : options_(std::move(options)), identity_(std::move(identity)) {
@@ -168,6 +239,9 @@ class AllWays final : public BenchLoad {
 
   LoadResult through_router(uint32_t outstanding, Duration duration) override { return loop_.run(outstanding, duration); }
   LoadResult to_executor(uint32_t outstanding, Duration duration) override { return executor_->run(outstanding, duration); }
+  uint32_t hold_idle(uint32_t sessions, Duration patience, std::string* why) override {
+    return idle_.resize(options_.router, identity_, sessions, patience, why);
+  }
   LoadResult through_bare(const std::string& relay, uint32_t outstanding, Duration duration) override {
     if (bare_ == nullptr) bare_ = std::make_unique<BareLoad>(relay, identity_, request_bytes_);
     return bare_->run(outstanding, duration);
@@ -189,6 +263,7 @@ class AllWays final : public BenchLoad {
   std::unique_ptr<Client> client_;
   std::unique_ptr<ExecutorLoad> executor_;
   std::unique_ptr<BareLoad> bare_;
+  IdleSessions idle_;
 };
 
 }  // namespace

@@ -40,6 +40,9 @@ class BenchLoad {
 
   virtual LoadResult through_router(uint32_t outstanding, Duration duration) = 0;
   virtual LoadResult to_executor(uint32_t outstanding, Duration duration) = 0;
+  // Callers who are connected to the router, each by a connection of his own, and ask nothing; those above `sessions` leave, others come.
+  // Returns how many were welcomed within `patience`; the rest were refused, and `why` says how the last one was.
+  virtual uint32_t hold_idle(uint32_t sessions, Duration patience, std::string* why) = 0;
   virtual LoadResult through_bare(const std::string& relay, uint32_t outstanding, Duration duration) = 0;
 
   // Of one request and its reply, as messages between client and router.

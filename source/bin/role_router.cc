@@ -14,6 +14,7 @@
 #include "bin/controller_pulse.h"
 #include "bin/mailbox.h"
 #include "bin/open_count.h"
+#include "bin/open_files.h"
 #include "bin/process_usage.h"
 #include "bin/roles.h"
 #include "node/router.h"
@@ -29,6 +30,8 @@ using node::router::LinkId;
 using node::router::SessionId;
 // A request has kInlinePayloadBytesMax of payload and the heads of its tensors; replies may be large.
 constexpr int kRequestBytesMax = 2 << 20;
+// Open files that are not callers': links to executors and the controller, gRPC's own.
+constexpr uint64_t kOwnFiles = 1200;
 struct ControllerUp {};
 using Event = std::variant<node::router::Event, ControllerUp, Directive>;
 
@@ -56,7 +59,7 @@ class RouterRole {
     service_ = wire::InferenceService::create({.opened = [this](SessionId s) { post(node::router::SessionOpened{s}); },
                                                .arrived = [this](SessionId s, wire::InferUp up) { arrived(s, std::move(up)); },
                                                .closed = [this](SessionId s) { post(node::router::SessionClosed{s}); }},
-                                              identity_.revoked);
+                                              identity_.revoked, {.sessions_max = sessions_allowed(), .setting = "router.sessions_max"});
     CENOTE_ASSIGN_OR_RETURN(server_, wire::Server::start({.host = settings_.host, .port = settings_.port,
                                                           .message_bytes_max = wire::kPayloadMessageBytesMax,
                                                           .receive_bytes_max = kRequestBytesMax},
@@ -72,6 +75,16 @@ class RouterRole {
                                         .on_disconnected = [this](const absl::Status& why) { controller_news_.disconnected(why); }});
     LOG_INFO("router on {}, queue_max {}, outstanding_max {}", server_->address(), settings_.queue_max, settings_.outstanding_max);
     return absl::OkStatus();
+  }
+
+  // As many as the settings say, or as this process may have files open.
+  size_t sessions_allowed() const {
+    const uint64_t files = raise_open_files();
+    const uint64_t fit = files - std::min(kOwnFiles, files / 4);
+    if (settings_.sessions_max <= fit) return settings_.sessions_max;
+    LOG_WARNING("router.sessions_max is {}, but with {} open files allowed {} sessions are: raise `ulimit -n` where the cluster is started",
+                settings_.sessions_max, files, fit);
+    return fit;
   }
 
   void loop() {

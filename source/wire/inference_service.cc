@@ -1,5 +1,6 @@
 #include "wire/inference_service.h"
 
+#include <algorithm>
 #include <mutex>
 #include <string>
 #include <unordered_map>
@@ -8,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/status.h"
+#include "base/units.h"
 #include "wire/caller.h"
 #include "wire/cenote.grpc.pb.h"
 #include "wire/credentials.h"
@@ -21,8 +23,8 @@ using SessionStream = ServerStream<v1::InferenceUp, v1::InferenceDown>;
 
 class GrpcInferenceService final : public InferenceService, private v1::Inference::CallbackService {
  public:
-  GrpcInferenceService(InferenceHandlers handlers, std::shared_ptr<RevokedCertificates> revoked)
-      : handlers_(std::move(handlers)), revoked_(std::move(revoked)) {}
+  GrpcInferenceService(InferenceHandlers handlers, std::shared_ptr<RevokedCertificates> revoked, InferenceLimits limits)
+      : handlers_(std::move(handlers)), revoked_(std::move(revoked)), limits_(std::move(limits)) {}
 
   grpc::Service* service() override { return this; }
 
@@ -32,6 +34,7 @@ class GrpcInferenceService final : public InferenceService, private v1::Inferenc
     // A caller who does not read has one beat waiting, not one for each time that it was due.
     const bool beat = std::holds_alternative<PeerBeat>(message);
     const absl::Status status = beat ? stream->send_latest(kBeatSlot, to_proto(std::move(message))) : stream->send(to_proto(std::move(message)));
+    if (*backlog_ > limits_.backlog_bytes_max) end_worst();
     if (status.code() != absl::StatusCode::kResourceExhausted) return;
     LOG_WARNING("session {}: {}; it is ended", session, std::string(status.message()));
     stream->cancel();
@@ -49,6 +52,11 @@ class GrpcInferenceService final : public InferenceService, private v1::Inferenc
     }
     for (const auto& stream : uncorking_) stream->uncork();
     uncorking_.clear();
+  }
+
+  size_t sessions() const override {
+    const std::lock_guard lock(mutex_);
+    return streams_.size();
   }
 
   void close_all() override {
@@ -72,8 +80,14 @@ class GrpcInferenceService final : public InferenceService, private v1::Inferenc
       lock.unlock();
       return SessionStream::refuse(context, absl::UnavailableError("the daemon is ending"));
     }
+    if (streams_.size() >= limits_.sessions_max) {
+      lock.unlock();
+      return SessionStream::refuse(context, absl::ResourceExhaustedError(str_cat(limits_.sessions_max, " callers are connected here, ", limits_.setting,
+                                                                                 "; use another router, or fewer connections")));
+    }
     const uint64_t session = next_session_++;
-    const auto stream = SessionStream::open(context, {.peer = context->peer(), .queue_max = kQueueMax},
+    const auto stream = SessionStream::open(context, {.peer = context->peer(), .queue_max = kQueueMax,
+                                                      .queue_bytes_max = limits_.session_bytes_max, .backlog = backlog_},
                                             {.on_message = [this, session, peer](v1::InferenceUp&& up) { arrived(session, *peer, std::move(up)); },
                                              .on_closed = [this, session](const absl::Status&) { closed(session); }});
     streams_.emplace(session, stream);
@@ -108,6 +122,22 @@ class GrpcInferenceService final : public InferenceService, private v1::Inferenc
     if (const auto stream = find(session); stream != nullptr) stream->close(status);
   }
 
+  void end_worst() {
+    std::shared_ptr<SessionStream> worst;
+    uint64_t bytes = 0;
+    {
+      const std::lock_guard lock(mutex_);
+      for (const auto& [session, stream] : streams_) {
+        const uint64_t waiting = stream->queued_bytes();
+        if (waiting > std::exchange(bytes, std::max(bytes, waiting))) worst = stream;
+      }
+    }
+    if (worst == nullptr) return;
+    LOG_WARNING("{} wait for callers who do not read, at most {} may; the session with the most, {}, is ended", format_bytes(*backlog_),
+                format_bytes(limits_.backlog_bytes_max), format_bytes(bytes));
+    worst->cancel();
+  }
+
   void closed(uint64_t session) {
     {
       const std::lock_guard lock(mutex_);
@@ -136,7 +166,9 @@ class GrpcInferenceService final : public InferenceService, private v1::Inferenc
   using Streams = std::unordered_map<uint64_t, std::shared_ptr<SessionStream>>;
   const InferenceHandlers handlers_;
   const std::shared_ptr<RevokedCertificates> revoked_;
-  std::mutex mutex_;
+  const InferenceLimits limits_;
+  const std::shared_ptr<Backlog> backlog_ = std::make_shared<Backlog>(0);
+  mutable std::mutex mutex_;
   bool closed_ = false;
   uint64_t next_session_ = 1;
   Streams streams_;
@@ -147,8 +179,9 @@ class GrpcInferenceService final : public InferenceService, private v1::Inferenc
 
 }  // namespace
 
-std::unique_ptr<InferenceService> InferenceService::create(InferenceHandlers handlers, std::shared_ptr<RevokedCertificates> revoked) {
-  return std::make_unique<GrpcInferenceService>(std::move(handlers), std::move(revoked));
+std::unique_ptr<InferenceService> InferenceService::create(InferenceHandlers handlers, std::shared_ptr<RevokedCertificates> revoked,
+                                                           InferenceLimits limits) {
+  return std::make_unique<GrpcInferenceService>(std::move(handlers), std::move(revoked), std::move(limits));
 }
 
 }  // namespace cenote::wire

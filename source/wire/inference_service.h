@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "absl/status/status.h"
 #include "grpcpp/impl/service_type.h"
@@ -21,18 +22,28 @@ struct InferenceHandlers {
   std::function<void(uint64_t session)> closed;
 };
 
+// What callers may take of a server. Predicted: an idle session, with a connection of its own, 150 KiB, most of it TLS's and gRPC's buffers.
+struct InferenceLimits {
+  size_t sessions_max = 16384;                  // One more is refused with kResourceExhausted,
+  std::string setting = "the limit";            // which names this.
+  uint64_t session_bytes_max = 128 << 20;       // That wait for a caller who does not read; more, and he loses his session.
+  uint64_t backlog_bytes_max = uint64_t{1} << 30;  // Of all together; beyond that who has the most loses his.
+};
+
 // Thread-safe. Must outlive its Server, and the handlers' targets the service.
 class InferenceService {
  public:
-  static std::unique_ptr<InferenceService> create(InferenceHandlers handlers, std::shared_ptr<RevokedCertificates> revoked = nullptr);
+  static std::unique_ptr<InferenceService> create(InferenceHandlers handlers, std::shared_ptr<RevokedCertificates> revoked = nullptr,
+                                                  InferenceLimits limits = {});
   virtual ~InferenceService() = default;
   virtual grpc::Service* service() = 0;
-  // Moves the payload. To a session that has ended: nothing happens. A peer that does not read (kQueueMax messages wait) loses its
-  // session.
+  // Moves the payload. To a session that has ended: nothing happens. A peer that does not read (kQueueMax messages wait, or as many bytes
+  // as the limits allow) loses its session.
   virtual void send(uint64_t session, InferDown message) = 0;
   // What is sent between the two goes together, for each session. One thread, not nested.
   virtual void cork() = 0;
   virtual void uncork() = 0;
+  virtual size_t sessions() const = 0;
   virtual void close_all() = 0;  // After what was sent; new sessions are refused from now on.
 
   static constexpr size_t kQueueMax = 8192;

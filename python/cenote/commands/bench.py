@@ -144,6 +144,7 @@ def router(
     rounds: Annotated[int, typer.Option("--rounds", min=1, max=100, help="Interleaved runs of each way; the median counts.")] = 7,
     seconds: Annotated[float, typer.Option("--seconds", min=0.05, max=60, help="Of one run.")] = 2.0,
     outstanding: Annotated[int, typer.Option("--outstanding", min=2, max=1024, help="Requests under way at full load.")] = 64,
+    idle: Annotated[int, typer.Option("--idle", min=0, max=16384, help="Callers connected without asking, for what one takes of memory.")] = 500,
     output: OutputOption = Output.table,
 ) -> None:
     """Small requests through a router and to an executor, beside a bare relay of the same messages.
@@ -156,7 +157,7 @@ def router(
     from cenote.show import console, print_json
 
     with console(stderr=True).status("preparing") as spinner:
-        report = measure(rounds=rounds, seconds=seconds, outstanding=outstanding, report=lambda text: spinner.update(text))
+        report = measure(rounds=rounds, seconds=seconds, outstanding=outstanding, idle=idle, report=lambda text: spinner.update(text))
     if output is Output.json:
         print_json(report)
     else:

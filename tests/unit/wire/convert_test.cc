@@ -168,6 +168,27 @@ TEST(Hostile, requests_with_lying_tensors_are_refused) {
   expect_refused(bad_infer([](auto& p) { p.mutable_inputs(0)->set_name(std::string(513, 'n')); }), "tensor name");
 }
 
+TEST(Hostile, a_message_carries_so_many_others_in_order_and_none_that_carry_others) {
+  v1::InferenceUp proto = to_proto(CancelInfer{{1, 0}});
+  for (uint64_t n = 1; n < kMergedMax; ++n) *proto.add_more() = to_proto(CancelInfer{{1, n}});
+  std::vector<uint64_t> taken;
+  const auto take = [&](InferUp up) { taken.push_back(std::get<CancelInfer>(up).id.low); };
+  ASSERT_TRUE(take_each(v1::InferenceUp(proto), take).ok());
+  ASSERT_EQ(taken.size(), kMergedMax);
+  EXPECT_TRUE(std::is_sorted(taken.begin(), taken.end()));
+  taken.clear();
+  v1::InferenceUp many = proto;
+  *many.add_more() = to_proto(CancelInfer{{1, 1000}});
+  EXPECT_THAT(take_each(std::move(many), take).message(), HasSubstr("messages in one"));
+  EXPECT_TRUE(taken.empty());
+  *proto.mutable_more(5)->add_more() = to_proto(CancelInfer{{1, 2000}});
+  EXPECT_EQ(take_each(std::move(proto), take).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(taken.size(), 6u);
+  v1::InferenceUp nothing = to_proto(CancelInfer{{1, 0}});
+  nothing.add_more();  // Of no kind.
+  EXPECT_EQ(take_each(std::move(nothing), take).code(), absl::StatusCode::kInvalidArgument);
+}
+
 TEST(Hostile, a_ticket_request_may_leave_its_bytes_behind_but_not_ask_for_more_than_a_payload_may_have) {
   v1::Infer proto = bad_infer([](auto& p) {
     p.set_by_ticket(true);

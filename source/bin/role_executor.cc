@@ -1,7 +1,8 @@
 // The executor's role: node/executor.h joined with gRPC, its agent, and its device.
 //
-// Threads: this one steps the state machine and talks to the agent; ExecutorDevice's two prepare and compute; gRPC's post events. Idle,
-// all of them sleep; while weights arrive this one looks at their readiness every kReadinessCheck.
+// Threads: ExecutorDevice's two prepare and compute; whichever thread brings a request or a result steps the state machine, in turns
+// (bin/turn.h); the role's own sees to deadlines and the agent. Idle, all of them sleep; while weights arrive the role's own looks at their
+// readiness every kReadinessCheck.
 #include <algorithm>
 #include <map>
 #include <memory>
@@ -16,6 +17,7 @@
 #include "bin/process_usage.h"
 #include "bin/role_executor_device.h"
 #include "bin/roles.h"
+#include "bin/turn.h"
 #include "node/executor.h"
 #include "wire/agent_link.h"
 #include "wire/inference_service.h"
@@ -30,6 +32,7 @@ using Event = std::variant<node::executor::Event, DeviceEvent, ExecutorDown, Age
 
 constexpr Duration kReadinessCheck = Duration::from_ms(10);
 constexpr size_t kEventsMax = 8192;
+constexpr size_t kSmallResultBytes = 64 << 10;
 
 // An executor's place in the settings: its name is AGENT/DEVICE.
 struct Place {
@@ -72,11 +75,12 @@ class ExecutorRole {
   absl::Status start() {
     CENOTE_ASSIGN_OR_RETURN(const wire::Identity identity, wire::load_node_identity(context_.state_directory + "/certificates"));
     CENOTE_ASSIGN_OR_RETURN(device_, ExecutorDevice::start(
-                                         context_.settings, *place_.device, [this](DeviceEvent event) { mailbox_.post_answer(std::move(event)); },
+                                         context_.settings, *place_.device, [this](DeviceEvent event) { from_device(std::move(event)); },
                                          [this](const Want& want) { (void)agent_->send(want); }));  // Without it, only later.
     service_ = wire::InferenceService::create({.opened = [this](SessionId s) { post(node::executor::SessionOpened{s}); },
                                                .arrived = [this](SessionId s, wire::InferUp up) { arrived(s, std::move(up)); },
-                                               .closed = [this](SessionId s) { post(node::executor::SessionClosed{s}); }},
+                                               .closed = [this](SessionId s) { post(node::executor::SessionClosed{s}); },
+                                               .settled = [this] { settled(); }},
                                               identity.revoked);
     CENOTE_ASSIGN_OR_RETURN(server_, wire::Server::start({.host = place_.agent->host, .port = place_.device->port,
                                                           .message_bytes_max = wire::kPayloadMessageBytesMax},
@@ -89,46 +93,85 @@ class ExecutorRole {
   }
 
   absl::Status loop() {
-    Instant next_report = monotonic_now() + context_.settings.controller.heartbeat_interval;
-    Instant drain_end = Instant::infinite_future();  // Set once draining.
-    const Duration beat = beat_interval(context_.settings.silence_max);
-    Instant next_beat = monotonic_now();
-    std::vector<Event> events;
-    while (true) {
-      const bool draining = drain_end != Instant::infinite_future();
-      const Instant check = changing_ ? monotonic_now() + kReadinessCheck : Instant::infinite_future();
-      mailbox_.wait(std::min({next_report, machine_.next_deadline(), drain_end, check, next_beat}), {draining ? -1 : context_.stop_fd}, events);
-      const Instant now = monotonic_now();
-      if (now >= next_beat) {
-        (void)agent_->send(AttachBeat{beat});  // Without it the next one counts; a closed link ends the executor.
-        next_beat = now + Duration{beat.ns * 3 / 2};  // Twice a silence, as bin/controller_pulse.h.
-      }
-      inputs_.clear();
-      for (Event& event : events) take(std::move(event));
-      if (agent_gone_) return absl::UnavailableError(str_cat("the agent ", place_.agent->name, " is gone: ", to_std(agent_gone_->message())));
-      if (!failed_.ok()) return failed_;
-      if (!draining && (drain_asked_ || context_.stop_requested())) {
-        drain_end = now + context_.settings.drain_timeout;
-        inputs_.push_back(node::executor::DrainBegan{});
-      }
-      check_readiness();
-      actions_.clear();
-      machine_.step(now, inputs_, actions_);
-      service_->cork();  // What one step sends a peer goes as one message.
-      for (node::executor::Action& action : actions_) {
-        std::visit([this](auto& a) { perform(a); }, action);
-      }
-      service_->uncork();
-      if (machine_.take_readiness_changed() || now >= next_report) {
-        if (const absl::Status sent = report(); sent.code() == absl::StatusCode::kUnavailable) return annotate(sent, "the agent is gone");
-        next_report = now + context_.settings.controller.heartbeat_interval;
-      }
-      if (machine_.drained() || now >= drain_end) return absl::OkStatus();
+    next_beat_ = monotonic_now();
+    next_report_ = next_beat_ + context_.settings.controller.heartbeat_interval;
+    turn_.work([this] { running_ = true; });
+    std::optional<absl::Status> end;
+    while (!end) {
+      Instant until;
+      turn_.work([&] {
+        end = round();
+        until = sleeps_until_;
+      });
+      if (!end) mailbox_.sleep(until, {draining_ ? -1 : context_.stop_fd});
     }
+    return *end;
+  }
+
+  // This thread's own, for what is due: it sleeps until then, until it is told to stop, or until it is woken. Returns how the role ends.
+  std::optional<absl::Status> round() {
+    const Instant now = monotonic_now();
+    if (now >= next_beat_) {
+      const Duration beat = beat_interval(context_.settings.silence_max);
+      (void)agent_->send(AttachBeat{beat});  // Without it the next one counts; a closed link ends the executor.
+      next_beat_ = now + Duration{beat.ns * 3 / 2};  // Twice a silence, as bin/controller_pulse.h.
+    }
+    inputs_.clear();
+    take_all();
+    if (agent_gone_) return absl::UnavailableError(str_cat("the agent ", place_.agent->name, " is gone: ", to_std(agent_gone_->message())));
+    if (!failed_.ok()) return failed_;
+    if (!draining_ && (drain_asked_ || context_.stop_requested())) {
+      draining_ = true;
+      drain_end_ = now + context_.settings.drain_timeout;
+      inputs_.push_back(node::executor::DrainBegan{});
+    }
+    check_readiness();
+    step(now);
+    if (std::exchange(readiness_changed_, false) || now >= next_report_) {
+      if (const absl::Status sent = report(); sent.code() == absl::StatusCode::kUnavailable) return annotate(sent, "the agent is gone");
+      next_report_ = now + context_.settings.controller.heartbeat_interval;
+    }
+    if (machine_.drained() || now >= drain_end_) return absl::OkStatus();
+    const Instant check = changing_ ? now + kReadinessCheck : Instant::infinite_future();
+    sleeps_until_ = std::min({next_report_, machine_.next_deadline(), drain_end_, check, next_beat_});
+    return std::nullopt;
+  }
+
+  // gRPC's threads and the computing one, which bring requests and results. What the agent says wakes the role's own.
+  void step_as_guest() {
+    if (!running_) return;
+    inputs_.clear();
+    take_all();
+    step(monotonic_now());
+    if (!readiness_changed_ && machine_.next_deadline() >= sleeps_until_ && !machine_.drained()) return;
+    sleeps_until_ = Instant{0};  // It is being woken: nobody else need do that.
+    mailbox_.wake();
+  }
+
+  void take_all() {
+    mailbox_.take(events_);
+    for (Event& event : events_) take(std::move(event));
+  }
+
+  void step(Instant now) {
+    actions_.clear();
+    machine_.step(now, inputs_, actions_);
+    readiness_changed_ = machine_.take_readiness_changed() || readiness_changed_;
+    service_->cork();  // What one step sends a peer goes as one message.
+    for (node::executor::Action& action : actions_) {
+      std::visit([this](auto& a) { perform(a); }, action);
+    }
+    service_->uncork();
   }
 
   // ---- events: sessions -------------------------------------------------------------------------------------------------
-  void post(node::executor::Event event) { mailbox_.post_answer(std::move(event)); }
+  void post(node::executor::Event event) {
+    mailbox_.post_answer_quietly(std::move(event));
+    settled();
+  }
+  void settled() {
+    turn_.work_or_leave([this] { step_as_guest(); });
+  }
 
   void arrived(SessionId session, wire::InferUp up) {
     struct Post {
@@ -141,17 +184,17 @@ class ExecutorRole {
           status = absl::ResourceExhaustedError(str_cat("inputs of ", request.payload_bytes, " bytes, limits.payload_max is ",
                                                         role.context_.settings.payload_bytes_max));
         } else {
-          status = role.mailbox_.post(node::executor::Event(
+          status = role.mailbox_.post_quietly(node::executor::Event(
               node::executor::RequestArrived{session, std::make_shared<InferRequest>(std::move(request))}));
         }
         if (!status.ok()) role.service_->send(session, InferReply{.id = id, .status = status, .executor = role.context_.name});
         return status;
       }
       absl::Status operator()(const wire::CancelInfer& cancel) {
-        return role.mailbox_.post(node::executor::Event(node::executor::CancelArrived{session, cancel.id}));
+        return role.mailbox_.post_quietly(node::executor::Event(node::executor::CancelArrived{session, cancel.id}));
       }
       absl::Status operator()(const wire::ReserveSlot& reserve) {
-        const absl::Status status = role.mailbox_.post(node::executor::Event(
+        const absl::Status status = role.mailbox_.post_quietly(node::executor::Event(
             node::executor::ReserveArrived{session, reserve.id, reserve.revision, reserve.expires_in}));
         if (!status.ok()) role.service_->send(session, wire::SlotReleased{reserve.id, status});
         return status;
@@ -161,6 +204,14 @@ class ExecutorRole {
   }
 
   // ---- events: the device ----------------------------------------------------------------------------------------------
+  // A small result is sent on by the thread that computed it. A large one takes time to encrypt, and what waits is computed meanwhile.
+  void from_device(DeviceEvent event) {
+    const auto* ended = std::get_if<node::executor::RunEnded>(&event);
+    const bool small = ended != nullptr && std::ranges::all_of(ended->outputs, [](const Tensor& t) { return t.bytes.size() <= kSmallResultBytes; });
+    if (!small) return mailbox_.post_answer(std::move(event));
+    mailbox_.post_answer_quietly(std::move(event));
+    settled();
+  }
   void take(Event event) {
     if (auto* input = std::get_if<node::executor::Event>(&event)) {
       if (const auto* closed = std::get_if<node::executor::SessionClosed>(input)) welcomed_.erase(closed->session);
@@ -309,6 +360,7 @@ class ExecutorRole {
 
   void stop() {
     if (std::exchange(stopped_, true)) return;
+    turn_.work([this] { running_ = false; });
     if (service_ != nullptr) service_->close_all();
     mailbox_.close();
     if (device_ != nullptr && device_->view() != nullptr) device_->view()->agent_lost();  // Ends waits for weights.
@@ -324,11 +376,13 @@ class ExecutorRole {
   const Place place_;
   const Incarnation incarnation_ = new_incarnation();
   Mailbox<Event> mailbox_;
+  Turn turn_;  // What is below is touched by whoever has it; but for agent, service, server and device, which start() makes.
   node::Executor machine_;
   std::unique_ptr<wire::AgentLink> agent_;
   std::unique_ptr<wire::InferenceService> service_;
   std::unique_ptr<wire::Server> server_;
   std::unique_ptr<ExecutorDevice> device_;
+  std::vector<Event> events_;
   std::vector<node::executor::Event> inputs_;
   std::vector<node::executor::Action> actions_;
   std::set<SessionId> welcomed_;
@@ -341,6 +395,11 @@ class ExecutorRole {
   bool drain_asked_ = false;
   std::optional<absl::Status> agent_gone_;
   absl::Status failed_;
+  Instant next_beat_, next_report_, sleeps_until_;
+  Instant drain_end_ = Instant::infinite_future();  // Set once draining.
+  bool draining_ = false;
+  bool readiness_changed_ = false;                   // Since the last report.
+  bool running_ = false;                             // Between start() and stop(): guests step.
   bool stopped_ = false;
 };
 

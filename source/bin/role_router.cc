@@ -1,7 +1,8 @@
 // The router's role: node/router.h joined with gRPC and the controller.
 //
-// Threads: this one steps the state machine; gRPC's post events and write what it decided. Nothing here looks into a payload: a request's
-// is shared by reference until it is written, a reply's is moved from message to message.
+// Threads: gRPC's, which bring events, step the state machine in turns (bin/turn.h) and write what it decided; the role's own sees to
+// deadlines, reports and the end. Nothing here looks into a payload: a request's is shared by reference until it is written, a reply's is
+// moved from message to message.
 #include <algorithm>
 #include <map>
 #include <memory>
@@ -17,6 +18,7 @@
 #include "bin/open_files.h"
 #include "bin/process_usage.h"
 #include "bin/roles.h"
+#include "bin/turn.h"
 #include "node/router.h"
 #include "wire/controller_link.h"
 #include "wire/inference_service.h"
@@ -56,9 +58,10 @@ class RouterRole {
  private:
   absl::Status start() {
     CENOTE_ASSIGN_OR_RETURN(identity_, wire::load_node_identity(context_.state_directory + "/certificates"));
-    service_ = wire::InferenceService::create({.opened = [this](SessionId s) { post(node::router::SessionOpened{s}); },
+    service_ = wire::InferenceService::create({.opened = [this](SessionId s) { post(node::router::Event(node::router::SessionOpened{s})); },
                                                .arrived = [this](SessionId s, wire::InferUp up) { arrived(s, std::move(up)); },
-                                               .closed = [this](SessionId s) { post(node::router::SessionClosed{s}); }},
+                                               .closed = [this](SessionId s) { post(node::router::Event(node::router::SessionClosed{s})); },
+                                               .settled = [this] { settled(); }},
                                               identity_.revoked, {.sessions_max = sessions_allowed(), .setting = "router.sessions_max"});
     CENOTE_ASSIGN_OR_RETURN(server_, wire::Server::start({.host = settings_.host, .port = settings_.port,
                                                           .message_bytes_max = wire::kPayloadMessageBytesMax,
@@ -66,11 +69,11 @@ class RouterRole {
                                                          wire::server_credentials(identity_), {service_->service()}));
     const ControllerSettings& controller = context_.settings.controller;
     link_ = wire::ControllerLink::open({.address = wire::format_address(controller.host, controller.port), .identity = identity_},
-                                       {.on_connected = [this] { mailbox_.post_answer(ControllerUp{}); },
+                                       {.on_connected = [this] { post(ControllerUp{}); },
                                         .on_directive =
                                             [this](Directive directive) {
                                               controller_news_.spoke();
-                                              mailbox_.post_answer(std::move(directive));
+                                              post(std::move(directive));
                                             },
                                         .on_disconnected = [this](const absl::Status& why) { controller_news_.disconnected(why); }});
     LOG_INFO("router on {}, queue_max {}, outstanding_max {}", server_->address(), settings_.queue_max, settings_.outstanding_max);
@@ -88,41 +91,70 @@ class RouterRole {
   }
 
   void loop() {
-    Instant next_report = monotonic_now();
-    Instant drain_end = Instant::infinite_future();  // Set once draining.
-    std::vector<Event> events;
-    std::vector<node::router::Event> inputs;
-    std::vector<node::router::Action> actions;
-    while (true) {
-      const bool draining = drain_end != Instant::infinite_future();
-      mailbox_.wait(std::min({next_report, machine_.next_deadline(), pulse_.next(), drain_end}), {draining ? -1 : context_.stop_fd}, events);
-      const Instant now = monotonic_now();
-      pulse_.step(now, *link_);
-      inputs.clear();
-      for (Event& event : events) take(std::move(event), inputs);
-      if (!draining && (drained_by_controller_ || context_.stop_requested())) {
-        drain_end = now + context_.settings.drain_timeout;
-        draining_ = true;
-        inputs.push_back(node::router::DrainBegan{});
-        next_report = now;  // The controller hears of it.
-      }
-      actions.clear();
-      machine_.step(now, inputs, actions);
-      perform_all(actions);
-      // After its actions: a session may open and close within one batch.
-      for (const SessionId closed : closed_) welcomed_.erase(closed);
-      closed_.clear();
-      if (now >= next_report) {
-        report();
-        next_report = now + context_.settings.controller.heartbeat_interval;
-      }
-      if (machine_.drained() || now >= drain_end) return;
+    turn_.work([this] { running_ = true; });
+    while (!ended_) {
+      Instant until;
+      turn_.work([&] {
+        round();
+        until = sleeps_until_;
+      });
+      if (!ended_) mailbox_.sleep(until, {draining_ ? -1 : context_.stop_fd});
     }
   }
 
+  // This thread's own, for what is due: it sleeps until then, until it is told to stop, or until a guest's step moves that time.
+  void round() {
+    const Instant now = monotonic_now();
+    pulse_.step(now, *link_);
+    inputs_.clear();
+    if (!draining_ && (drained_by_controller_ || context_.stop_requested())) {
+      drain_end_ = now + context_.settings.drain_timeout;
+      draining_ = true;
+      inputs_.push_back(node::router::DrainBegan{});
+      next_report_ = now;  // The controller hears of it.
+    }
+    step(now);
+    if (now >= next_report_) {
+      report();
+      next_report_ = now + context_.settings.controller.heartbeat_interval;
+    }
+    ended_ = machine_.drained() || now >= drain_end_;
+    sleeps_until_ = std::min({next_report_, machine_.next_deadline(), pulse_.next(), drain_end_});
+    if (drained_by_controller_ && !draining_) sleeps_until_ = now;
+  }
+
+  // gRPC's threads, which bring the events.
+  void step_as_guest() {
+    if (!running_) return;
+    inputs_.clear();
+    step(monotonic_now());
+    const bool due = machine_.next_deadline() < sleeps_until_ || machine_.drained() || (drained_by_controller_ && !draining_);
+    if (!due) return;
+    sleeps_until_ = Instant{0};  // It is being woken: nobody else need do that.
+    mailbox_.wake();
+  }
+
+  void step(Instant now) {
+    mailbox_.take(events_);
+    for (Event& event : events_) take(std::move(event));
+    actions_.clear();
+    machine_.step(now, inputs_, actions_);
+    perform_all(actions_);
+    // After its actions: a session may open and close within one batch.
+    for (const SessionId closed : closed_) welcomed_.erase(closed);
+    closed_.clear();
+  }
+
   // ---- events ------------------------------------------------------------------------------------------------------------
-  // For what an earlier event or action of ours bounds.
-  void post(node::router::Event event) { mailbox_.post_answer(std::move(event)); }
+  // For what an earlier event or action of ours bounds. One that comes with others is stepped with them (settled()).
+  void note(node::router::Event event) { mailbox_.post_answer_quietly(std::move(event)); }
+  void post(Event event) {
+    mailbox_.post_answer_quietly(std::move(event));
+    settled();
+  }
+  void settled() {
+    turn_.work_or_leave([this] { step_as_guest(); });
+  }
 
   void arrived(SessionId session, wire::InferUp up) {
     if (auto* request = std::get_if<InferRequest>(&up)) {
@@ -134,10 +166,10 @@ class RouterRole {
         return;
       }
       auto shared = std::make_shared<const InferRequest>(std::move(*request));
-      const absl::Status status = mailbox_.post(node::router::Event(node::router::RequestArrived{session, std::move(shared)}));
+      const absl::Status status = mailbox_.post_quietly(node::router::Event(node::router::RequestArrived{session, std::move(shared)}));
       if (!status.ok()) service_->send(session, InferReply{.id = id, .status = status});
     } else if (const auto* cancel = std::get_if<wire::CancelInfer>(&up)) {
-      (void)mailbox_.post(node::router::Event(node::router::CancelArrived{session, cancel->id}));  // Without it the deadline ends it.
+      (void)mailbox_.post_quietly(node::router::Event(node::router::CancelArrived{session, cancel->id}));  // Without it the deadline ends it.
     }
   }
 
@@ -146,35 +178,35 @@ class RouterRole {
       RouterRole& role;
       LinkId link;
       void operator()(const wire::Welcome& w) {
-        role.post(node::router::LinkUp{.link = link, .incarnation = w.incarnation, .credits = w.credits, .draining = w.draining, .beat = w.beat});
+        role.note(node::router::LinkUp{.link = link, .incarnation = w.incarnation, .credits = w.credits, .draining = w.draining, .beat = w.beat});
       }
-      void operator()(InferReply& reply) { role.post(node::router::ReplyArrived{link, std::move(reply)}); }
+      void operator()(InferReply& reply) { role.note(node::router::ReplyArrived{link, std::move(reply)}); }
       void operator()(const Ticket&) {}  // Executors give none.
-      void operator()(const wire::SlotReleased& freed) { role.post(node::router::SlotFreed{link, freed.id, freed.status}); }
+      void operator()(const wire::SlotReleased& freed) { role.note(node::router::SlotFreed{link, freed.id, freed.status}); }
       void operator()(const wire::CreditsChanged& c) {
-        role.post(node::router::LinkCredits{.link = link, .credits = c.credits, .draining = c.draining});
+        role.note(node::router::LinkCredits{.link = link, .credits = c.credits, .draining = c.draining});
       }
-      void operator()(const wire::RequestStuck& stuck) { role.post(node::router::LinkStuck{link, stuck.id}); }
-      void operator()(const wire::PeerBeat& beat) { role.post(node::router::LinkBeat{link, beat.next}); }
+      void operator()(const wire::RequestStuck& stuck) { role.note(node::router::LinkStuck{link, stuck.id}); }
+      void operator()(const wire::PeerBeat& beat) { role.note(node::router::LinkBeat{link, beat.next}); }
     };
     std::visit(Post{*this, link}, down);
   }
 
-  void take(Event event, std::vector<node::router::Event>& inputs) {
+  void take(Event event) {
     if (auto* input = std::get_if<node::router::Event>(&event)) {
       if (const auto* lost = std::get_if<node::router::LinkLost>(input)) links_.erase(lost->link);
       if (const auto* closed = std::get_if<node::router::SessionClosed>(input)) closed_.push_back(closed->session);
-      inputs.push_back(std::move(*input));
+      inputs_.push_back(std::move(*input));
     } else if (std::holds_alternative<ControllerUp>(event)) {
       report();
     } else {
-      obey(std::get<Directive>(std::move(event)), inputs);
+      obey(std::get<Directive>(std::move(event)));
     }
   }
 
-  void obey(Directive directive, std::vector<node::router::Event>& inputs) {
+  void obey(Directive directive) {
     if (auto* view = std::get_if<ClusterView>(&directive)) {
-      inputs.push_back(node::router::ViewChanged{std::move(*view)});
+      inputs_.push_back(node::router::ViewChanged{std::move(*view)});
     } else if (std::holds_alternative<DrainMember>(directive)) {
       drained_by_controller_ = true;
     } else if (const auto* refused = std::get_if<Refused>(&directive)) {
@@ -201,9 +233,10 @@ class RouterRole {
                     .on_closed =
                         [this, link = action.link, name = action.executor](absl::Status why) {
                           LOG_DEBUG("link to {}: {}", name, std::string(why.message()));
-                          post(node::router::LinkLost{link, std::move(why)});
+                          post(node::router::Event(node::router::LinkLost{link, std::move(why)}));
                           open_links_.remove();
-                        }});
+                        },
+                    .on_settled = [this] { settled(); }});
   }
   void perform(node::router::CloseLink& action) {
     if (const auto link = links_.extract(action.link); !link.empty()) link.mapped()->close();
@@ -266,6 +299,7 @@ class RouterRole {
 
   void stop() {
     if (std::exchange(stopped_, true)) return;
+    turn_.work([this] { running_ = false; });
     link_.reset();
     if (service_ != nullptr) service_->close_all();
     for (const auto& [id, link] : links_) link->cancel();
@@ -279,6 +313,7 @@ class RouterRole {
   const RouterSettings& settings_;
   const Incarnation incarnation_ = new_incarnation();
   Mailbox<Event> mailbox_;
+  Turn turn_;  // What is below is touched by whoever has it; but for service, server and identity, which start() makes.
   node::Router machine_;
   wire::Identity identity_;
   std::unique_ptr<wire::InferenceService> service_;
@@ -291,6 +326,14 @@ class RouterRole {
   OpenCount open_links_;
   std::set<SessionId> welcomed_;
   std::vector<SessionId> closed_;  // In the batch of events under way.
+  std::vector<Event> events_;
+  std::vector<node::router::Event> inputs_;
+  std::vector<node::router::Action> actions_;
+  Instant next_report_;
+  Instant drain_end_ = Instant::infinite_future();  // Set once draining.
+  Instant sleeps_until_;
+  bool running_ = false;  // Between start() and stop(): guests step.
+  bool ended_ = false;
   bool draining_ = false;
   bool drained_by_controller_ = false;
   bool stopped_ = false;

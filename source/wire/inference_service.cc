@@ -117,6 +117,7 @@ class GrpcInferenceService final : public InferenceService, private v1::Inferenc
         else handlers_.arrived(session, std::move(message));
       });
     }
+    if (handlers_.settled) handlers_.settled();
     if (status.ok()) status = refused;
     if (status.ok()) return;
     if (const auto stream = find(session); stream != nullptr) stream->close(status);

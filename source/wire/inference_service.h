@@ -20,6 +20,7 @@ struct InferenceHandlers {
   std::function<void(uint64_t session)> opened;   // Answer with a Welcome.
   std::function<void(uint64_t session, InferUp)> arrived;
   std::function<void(uint64_t session)> closed;
+  std::function<void()> settled;                  // After the last of what arrived together. May be empty.
 };
 
 // What callers may take of a server. Predicted: an idle session, with a connection of its own, 150 KiB, most of it TLS's and gRPC's buffers.

@@ -24,8 +24,10 @@ class GrpcInferenceSession final : public InferenceSession, public std::enable_s
     const std::lock_guard lock(mutex_);
     stream_ = SessionStream::open([&](auto* context, auto* reactor) { stub_->async()->Session(context, reactor); }, {.peer = address_},
                                   {.on_message =
-                                       [self, on_message = std::move(events.on_message)](v1::InferenceDown&& proto) {
+                                       [self, on_message = std::move(events.on_message),
+                                        on_settled = std::move(events.on_settled)](v1::InferenceDown&& proto) {
                                          const absl::Status status = take_each(std::move(proto), on_message);
+                                         if (on_settled) on_settled();
                                          if (!status.ok()) self->stream()->close(status);
                                        },
                                    .on_closed = [self, on_closed](absl::Status why) { on_closed(std::move(why)); }});

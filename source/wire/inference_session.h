@@ -18,6 +18,7 @@ namespace cenote::wire {
 struct InferenceSessionEvents {
   std::function<void(InferDown)> on_message;  // Welcome first.
   std::function<void(absl::Status)> on_closed;
+  std::function<void()> on_settled;            // After the last of what came together. May be empty.
 };
 
 // How a request is sent, where it differs from the request itself.

@@ -18,8 +18,10 @@
 // Nothing here must survive a restart: callers hold their requests, the controller sends the view again. Executors that the view no
 // longer names serve on while their link lives, since a controller that restarted learns of them one by one.
 //
-// Cost of a request on an idle router: 6 ordered-map operations, 1 scan of the allowed executors; predicted 2 us against some 40 us
-// for its four messages (24,000 requests/s with three processes on two cores).
+// Cost of a request, predicted: here 6 ordered-map operations and 1 scan of the allowed executors, 2 us. Around it, alone: 2 messages read
+// and 2 written, each with 2 system calls, TLS and gRPC's layers, 7 us, one conversion of each between protobuf and structs, 1 us, and for
+// each message read one wake-up of gRPC's polling thread, 8 us: 50 us, and no wake-up of ours (bin/turn.h). Under load gRPC's part is shared
+// by what travels together (wire/stream_core.h); with 8 together: (28 + 16) / 8 + 4 + 2 = 12 us. Measured: `cenote bench router`.
 #pragma once
 
 #include <cstdint>

@@ -387,7 +387,7 @@ TEST_F(ExecutorTest, short_runs_are_handed_over_together_and_long_ones_one_by_on
   ASSERT_EQ(runs.size(), 3u);
   EXPECT_EQ(runs[0].id, id(2));
   EXPECT_EQ(runs[2].id, id(4));
-  EXPECT_EQ(of<RunModel>(step({request(5), request(6, 2)})).size(), 1u);
+  EXPECT_EQ(of<RunModel>(step({request(5), request(6, 2, 2)})).size(), 1u);
   EXPECT_TRUE(of<RunModel>(step({RevisionOpened{digest(2), absl::OkStatus(), true}, request(7, 1, 2)})).empty());  // Not past another's turn.
   step({took(2, 20), took(3, 20), took(4, 5'000)});
   const auto other = of<RunModel>(step({took(5, 5'000)}));

@@ -64,9 +64,10 @@ class _Program:
 
     def _line(self) -> dict[str, Any]:
         assert self.process.stdout is not None and self.process.stderr is not None
-        line = self.process.stdout.readline()
+        line = self.process.stdout.readline()  # No deadline: our own child; its runs have an end, and its own ends the line.
         if not line:
-            raise Error("internal", self.process.stderr.read().strip() or f"cenote-bench-router ended with exit code {self.process.wait()}")
+            said = self.process.stderr.read().strip()
+            raise Error("internal", said or f"cenote-bench-router ended with exit code {self.process.wait(timeout=10)}")
         return dict(json.loads(line))
 
     def ask(self, **order: Any) -> dict[str, Any]:
@@ -83,7 +84,7 @@ class _Program:
             self.process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            self.process.wait()
+            self.process.wait()  # No deadline: it was killed.
 
 
 def cpu_seconds(pid: int) -> float:

@@ -13,7 +13,6 @@
 #include "base/log.h"
 #include "base/status.h"
 #include "node/acquires.h"
-#include "bin/executor_place.h"
 #include "bin/mailbox.h"
 #include "bin/process_usage.h"
 #include "bin/role_executor_device.h"
@@ -35,9 +34,28 @@ constexpr Duration kReadinessCheck = Duration::from_ms(10);
 constexpr size_t kEventsMax = 8192;
 constexpr size_t kSmallResultBytes = 64 << 10;
 
+// An executor's place in the settings: its name is AGENT/DEVICE.
+struct Place {
+  const AgentSettings* agent = nullptr;
+  const DeviceSettings* device = nullptr;
+};
+absl::StatusOr<Place> find_place(const RoleContext& context) {
+  const size_t slash = context.name.find('/');
+  Place place;
+  if (slash != std::string::npos) place.agent = context.settings.agent(context.name.substr(0, slash));
+  if (place.agent != nullptr) {
+    for (const DeviceSettings& device : place.agent->devices) {
+      if (device.name == context.name.substr(slash + 1)) place.device = &device;
+    }
+  }
+  if (place.device != nullptr) return place;
+  return absl::InvalidArgumentError(str_cat(context.settings.file, " has no executor named ", context.name,
+                                            "; write AGENT/DEVICE, both as its [[agent]] and [[agent.device]] sections name them"));
+}
+
 class ExecutorRole {
  public:
-  ExecutorRole(const RoleContext& context, ExecutorPlace place)
+  ExecutorRole(const RoleContext& context, Place place)
       : context_(context), place_(place), mailbox_(kEventsMax),
         machine_({.name = context.name, .credits = place.device->credits, .queue_max = place.device->queue_max,
                   .held_bytes_max = std::max<uint64_t>(4 * context.settings.payload_bytes_max, uint64_t{1} << 28),
@@ -355,7 +373,7 @@ class ExecutorRole {
   }
 
   const RoleContext& context_;
-  const ExecutorPlace place_;
+  const Place place_;
   const Incarnation incarnation_ = new_incarnation();
   Mailbox<Event> mailbox_;
   Turn turn_;  // What is below is touched by whoever has it; but for agent, service, server and device, which start() makes.
@@ -388,7 +406,7 @@ class ExecutorRole {
 }  // namespace
 
 absl::Status run_executor(const RoleContext& context) {
-  CENOTE_ASSIGN_OR_RETURN(const ExecutorPlace place, find_executor_place(context));
+  CENOTE_ASSIGN_OR_RETURN(const Place place, find_place(context));
   return ExecutorRole(context, place).run();
 }
 

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = (
     "up", "down", "status", "logs", "deploy", "models", "publish", "rollback", "remove", "evict", "backup", "restore", "rebuild", "infer", "doctor", "version",
-    "settings check", "settings show", "bench pool", "bench cold",
+    "settings check", "settings show", "bench pool", "bench cold", "bench router",
 )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ bool split_quantity(std::string_view text, double& number, std::string_view& uni
 
 absl::StatusOr<uint64_t> parse_bytes(std::string_view text) {
   static constexpr struct { std::string_view name; double factor; } kUnits[] = {
-      {"", 1}, {"B", 1}, {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"TiB", 0x1p40},
+      {"", 1}, {"B", 1}, {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"TiB", 0x1p40}, {"PiB", 0x1p50},
       {"KB", 1e3}, {"kB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}};
   double number = 0;
   std::string_view unit;
@@ -34,7 +34,7 @@ absl::StatusOr<uint64_t> parse_bytes(std::string_view text) {
     }
   }
   return absl::InvalidArgumentError(
-      str_cat("size '", text, "': write a number with B, KiB, MiB, GiB, TiB, KB, MB, GB or TB, such as \"8 MiB\""));
+      str_cat("size '", text, "': write a number with B, KiB, MiB, GiB, TiB, PiB, KB, MB, GB or TB, such as \"8 MiB\""));
 }
 
 std::string format_bytes(uint64_t bytes) {

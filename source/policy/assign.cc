@@ -72,7 +72,8 @@ Assignment make_assignment(const AssignView& view, const std::string& agent, std
   std::sort(assignment.memory_servers.begin(), assignment.memory_servers.end());
 
   const auto executor_of = [&](const std::string& device) { return agent + "/" + device; };
-  for (const auto& [digest, entry] : view.catalogue->revisions()) {
+  for (const auto& listed : view.catalogue->revisions()) {
+    const RevisionEntry& entry = listed.second;
     const bool served = std::any_of(devices.begin(), devices.end(), [&](const std::string& device) { return may_serve(view.models, executor_of(device), entry); });
     if (!served) continue;
     assignment.revisions.push_back(entry.record);

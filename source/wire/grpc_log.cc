@@ -1,5 +1,6 @@
 #include "wire/grpc_log.h"
 
+#include <google/protobuf/stubs/logging.h>
 #include <grpc/support/log.h>
 
 #include <cstdlib>
@@ -16,8 +17,14 @@ void quiet_grpc_log() {
     // Debian builds Abseil with the search for lock cycles on; for gRPC's own mutexes that is 2 to 4 % of a message's cost.
     absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
     gpr_set_log_function([](gpr_log_func_args* line) { LOG_DEBUG("grpc: {} ({}:{})", line->message, line->file, line->line); });
-    // Its threads outlive main; what they log goes through is destroyed after this.
-    std::atexit([] { gpr_set_log_function([](gpr_log_func_args*) {}); });
+    google::protobuf::SetLogHandler([](google::protobuf::LogLevel, const char* file, int line, const std::string& message) {
+      LOG_DEBUG("protobuf: {} ({}:{})", message, file, line);
+    });
+    // Their threads outlive main; what they log goes through is destroyed after this.
+    std::atexit([] {
+      gpr_set_log_function([](gpr_log_func_args*) {});
+      google::protobuf::SetLogHandler(nullptr);
+    });
   });
 }
 

@@ -2,6 +2,7 @@
 // is accepted converts back to a message that is accepted again, and equal. The first byte picks the message type.
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string>
 
 #include "base/status.h"
@@ -12,6 +13,7 @@
 #include "wire/convert_link.h"
 #include "wire/convert_member.h"
 #include "wire/convert_record.h"
+#include "wire/grpc_log.h"
 
 namespace cenote::wire {
 namespace {
@@ -71,6 +73,18 @@ void run(const std::string& bytes) {
   CENOTE_CHECK(write<Proto>(*std::move(again)).SerializeAsString() == once);
 }
 
+// Words that services look at themselves.
+void words(const std::string& bytes) {
+  const auto operation = operation_of(bytes);
+  CENOTE_CHECK(operation.ok() == (bytes.empty() || bytes.size() == kOperationIdBytes));
+  const auto digest = digest_of("digest", bytes);
+  CENOTE_CHECK(digest.ok() == (bytes.size() == 32));
+  int64_t us = 0;
+  std::memcpy(&us, bytes.data(), std::min(bytes.size(), sizeof us));
+  const auto duration = duration_of("wait", us);
+  CENOTE_CHECK(duration.ok() == (us >= 0 && us <= kDurationUsMax));
+}
+
 }  // namespace
 }  // namespace cenote::wire
 
@@ -78,8 +92,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace cenote::wire;
   namespace v1 = cenote::v1;
   if (size == 0) return 0;
+  quiet_grpc_log();
   const std::string bytes(reinterpret_cast<const char*>(data) + 1, size - 1);
-  switch (data[0] % 17) {
+  switch (data[0] % 23) {
     case 0: run<v1::InferenceUp>(bytes); break;
     case 1: run<v1::InferenceDown>(bytes); break;
     case 2: run<v1::MemberReport>(bytes); break;
@@ -97,6 +112,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     case 14: run<v1::ClusterReply>(bytes); break;
     case 15: run<v1::TagReply>(bytes); break;
     case 16: run<v1::RemoveReply>(bytes); break;
+    case 17: run<v1::OpenSlabRequest>(bytes); break;
+    case 18: run<v1::SealSlabReply>(bytes); break;
+    case 19: run<v1::CommitDeployReply>(bytes); break;
+    case 20: run<v1::ReadEventsReply>(bytes); break;
+    case 21: run<v1::FindUnclaimedReply>(bytes); break;
+    case 22: words(bytes); break;
   }
   return 0;
 }

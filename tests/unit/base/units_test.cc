@@ -20,6 +20,7 @@ TEST(Units, sizes_read_as_people_write_them) {
   EXPECT_EQ(*parse_bytes("64 KiB"), 64u << 10);
   EXPECT_EQ(*parse_bytes("1.5GiB"), 3ull << 29);
   EXPECT_EQ(*parse_bytes(" 2GB "), 2'000'000'000u);
+  for (int unit = 10; unit <= 60; unit += 10) EXPECT_EQ(*parse_bytes(format_bytes(1ull << unit)), 1ull << unit);
 }
 
 TEST(Units, what_is_not_a_size_is_refused_with_a_remedy) {

@@ -55,6 +55,7 @@ class World {
     if (auto* request = std::get_if<InferRequest>(&*up)) {
       fuzz::fold(request->id);
       request->budget = std::min(request->budget, Duration::from_ms(60'000));
+      for (auto& [other, requests] : waiting_) requests.erase(request->id);  // Whoever asked for it last has the answer.
       waiting_[session].insert(request->id);
       feed(RequestArrived{session, std::make_shared<const InferRequest>(std::move(*request))});
     } else if (auto* cancel = std::get_if<wire::CancelInfer>(&*up)) {

@@ -99,6 +99,7 @@ void RouterNode::arrived(SessionId session, InferUp up) {
   if (auto* request = std::get_if<InferRequest>(&up)) {
     Admitted& admitted = admitted_[request->id];
     admitted.model = request->model;
+    ++admitted.copies;
     note_view(admitted);
     inputs_.emplace_back(node::router::RequestArrived{session, std::make_shared<const InferRequest>(std::move(*request))});
   } else if (const auto* cancel = std::get_if<CancelInfer>(&up)) {
@@ -120,7 +121,9 @@ void RouterNode::send(SessionId session, InferDown down, uint64_t bytes) {
 }
 
 void RouterNode::perform(node::router::SendReply& action) {
-  const auto admitted = admitted_.extract(action.reply.id);
+  // One that was sent again over a new session is answered there and, if its first one is not gone yet, here.
+  const auto known = admitted_.find(action.reply.id);
+  const auto admitted = known != admitted_.end() && --known->second.copies == 0 ? admitted_.extract(known) : decltype(admitted_)::node_type{};
   // An executor's own "not found" comes with its name, and is looked at where it arrives (Truth).
   if (absl::IsNotFound(action.reply.status) && action.reply.executor.empty() && !admitted.empty() && admitted.mapped().always) {
     const bool moved = admitted.mapped().meant.size() > 1;  // What it meant first may be removed.

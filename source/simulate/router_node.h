@@ -35,6 +35,7 @@ class RouterNode final : public Process {
   // What a request may be sent to: what its name meant under a view since it came.
   struct Admitted {
     std::string model;
+    uint32_t copies = 0;               // That are to be answered here.
     std::set<Digest> meant;
     bool always = true;                // Every view since then knew it.
   };

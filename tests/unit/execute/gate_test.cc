@@ -114,6 +114,8 @@ class PrefixGate : public WeightGate {
   bool complete() const override { return end_.load(std::memory_order_acquire) == kAll; }
   absl::Status wait(ByteRange range, Instant deadline) override {
     std::unique_lock lock(mutex_);
+    asked_ = true;
+    opened_.notify_all();
     const bool open = opened_.wait_for(lock, std::chrono::nanoseconds((deadline - monotonic_now()).ns),
                                        [&] { return end_.load() >= range.end; });
     return open ? absl::OkStatus() : absl::DeadlineExceededError("weights are late");
@@ -129,10 +131,16 @@ class PrefixGate : public WeightGate {
     }
     opened_.notify_all();
   }
+  // Until somebody needs weights, so that he has to wait for them however busy the machine is.
+  void await_need() {
+    std::unique_lock lock(mutex_);
+    opened_.wait_for(lock, std::chrono::seconds(60), [&] { return asked_; });
+  }
   static constexpr uint64_t kAll = ~uint64_t{0};
 
  private:
   std::atomic<uint64_t> end_{0};
+  bool asked_ = false;
   std::mutex mutex_;
   std::condition_variable opened_;
 };
@@ -144,6 +152,7 @@ TEST(Gate, lets_compute_run_while_another_thread_brings_the_weights) {
     PrefixGate gate;
     std::thread loader([&] {
       constexpr uint64_t kStep = 512;
+      gate.await_need();
       for (uint64_t end = 0; end < exported.weights().size(); end += kStep) {
         std::this_thread::sleep_for(std::chrono::milliseconds(1));
         exported.arrive({end, std::min(end + kStep, exported.weights().size())});

@@ -49,7 +49,7 @@ class World {
   }
 
   std::optional<MemoryServerEvent> event_of(const Record& record) {
-    switch (record.kind % 8) {
+    switch (record.kind % 9) {
       case 0:
         if (auto ask = fuzz::message<v1::GrantRequest>(record)) {
           fuzz::fold(ask->ids);
@@ -74,6 +74,7 @@ class World {
         return std::nullopt;
       }
       case 7: pass(Duration::from_ms(static_cast<int64_t>(record.number() % 3'000))); return std::nullopt;
+      case 8: return ordered(record);
     }
     return std::nullopt;
   }
@@ -82,6 +83,16 @@ class World {
     if (!ask) return std::nullopt;
     for (SealRange& range : ask->ranges) fuzz::fold(range.block);
     return SealAsked{call(), slab(ask->slab), record.who % 16 == 15 ? ask->incarnation : 7, std::move(ask->ranges)};
+  }
+  // What the controller wants copied here, or, with nothing to copy, looked at.
+  std::optional<MemoryServerEvent> ordered(const Record& record) {
+    auto directive = fuzz::message<v1::Directive>(record);
+    auto* memory = directive ? std::get_if<MemoryDirective>(&*directive) : nullptr;
+    if (memory == nullptr) return std::nullopt;
+    for (CopyOrder& order : memory->copy) fuzz::fold(order.block);
+    fuzz::fold(memory->check);
+    if (memory->copy.empty()) return ChecksWanted{std::move(memory->check)};
+    return CopiesWanted{std::move(memory->copy), std::move(memory->sources)};
   }
   // Mostly one that is open.
   uint64_t slab(uint64_t asked) const {
@@ -155,6 +166,14 @@ class World {
   void perform(const RemoveBlocks& a, Events&) { CENOTE_CHECK(options_.disk && !a.ids.empty()); }
   void perform(const StoreBlock& a, Events& events) { events.push_back(BlockStored{a.block.id, luck(6, absl::DataLossError("the arena's copy"))}); }
   void perform(const RememberLineage&, Events&) {}
+  void perform(const FetchCopy& a, Events& events) {
+    CENOTE_CHECK(a.target_offset_bytes + a.block.size_bytes <= options_.block_area_bytes);
+    events.push_back(CopyFetched{a.block.id, luck(9, absl::UnavailableError("the source is gone"))});
+  }
+  void perform(const CheckCopy& a, Events& events) {
+    CENOTE_CHECK(a.offset_bytes + a.block.size_bytes <= options_.block_area_bytes);
+    events.push_back(CopyChecked{a.block.id, luck(10, absl::DataLossError("another block")), false});
+  }
   void perform(const ScrubBlock& a, Events& events) {
     CENOTE_CHECK(a.disk || a.arena_offset_bytes);
     events.push_back(BlockScrubbed{a.disk ? luck(7, absl::DataLossError("rot")) : absl::OkStatus(),

@@ -138,7 +138,8 @@ class Controller {
   static constexpr Duration kFreshFor = Duration::from_ms(1'000);       // Replicas of what was just deployed may still be on their way.
   static constexpr Duration kSurplusAfter = Duration::from_ms(10'000);  // So long replicas too many must have been there before one goes.
   static constexpr Duration kCopyMax = Duration::from_ms(300'000);      // A copy of which nothing is heard for so long has failed.
-  static constexpr Duration kLeaveStalled = Duration::from_ms(10'000);  // A server that is to leave does, if no copy ended for so long.
+  static constexpr Duration kLeaveStalled = Duration::from_ms(10'000);  // A server that is to leave does, if no copy ended for so long,
+  static constexpr Duration kCopyStalled = Duration::from_ms(50'000);   // or so much longer while one is under way: it may try three sources.
   static constexpr Duration kReplicaNews = Duration::from_ms(250);      // An assignment is long: copies that end one by one share one.
   static constexpr size_t kChecksMax = 4096;     // Of one server, at once.
   static constexpr Duration kHealthRound = Duration::from_ms(1'000);
@@ -280,6 +281,8 @@ class Controller {
   void cancel_copy(const Digest& id);
   void plan_repair(Instant now, Actions& actions);
   void drop_surplus(Instant now);
+  bool doubted(const Digest& id) const;
+  bool may_go(const Digest& id, const std::string& from) const;
   void let_leave(Instant now, Actions& actions);
   void fill_copies(const Member& member, MemoryDirective& directive) const;
 

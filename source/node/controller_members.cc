@@ -27,15 +27,15 @@ bool Controller::admit(Instant now, const Reported& e, Actions& actions) {
     if (members_.size() >= kMembersMax) return refuse(absl::ResourceExhaustedError(str_cat("the cluster has ", kMembersMax, " members, the limit")));
   } else {
     const Member& old = found->second;
-    if (old.report.role == Role::kMemory) note_return(name);
     if (old.report.incarnation != e.report.incarnation && old.stream != 0) {
       return refuse(absl::AlreadyExistsError(str_cat("another ", role_name(old.report.role), " named ", name, " (", old.report.address, ", pid ", old.report.pid,
                                                      ") is in the cluster; give this one (", e.report.address, ", pid ", e.report.pid, ") a name of its own")));
     }
     if (old.report.incarnation != e.report.incarnation) {
       lose(name, Say{true, "is lost: restarted"}, actions);
-      lost_.erase(name);  // Its return is noted.
+      lost_.erase(name);
     }
+    if (e.report.role == Role::kMemory) note_return(name);
   }
   if (const auto lost = lost_.extract(name); !lost.empty() && e.report.role == Role::kMemory) note_return(name);
   repair_due_ = true;
@@ -47,7 +47,13 @@ bool Controller::admit(Instant now, const Reported& e, Actions& actions) {
   member.told_lineage = member.told_sequence = 0;
   member.assignment.reset();
   member.view.reset();
+  // What it was to drop was too much when others were known to be there: that is judged again.
+  std::erase_if(member.dropping, [&](const Digest& id) {
+    const auto block = catalogue_.blocks().find(id);
+    return block != catalogue_.blocks().end() && block->second.references > 0;
+  });
   member.dropping_changed = !member.dropping.empty();
+  if (const auto leaving = leaving_.find(name); leaving != leaving_.end()) leaving->second.told = false;  // It may not have heard.
   member.last_told = Instant{now.ns - kBeatInterval.ns};  // Hears at once.
   streams_.emplace(e.stream, name);
   told_dirty_ = true;
@@ -77,6 +83,10 @@ void Controller::handle(Instant now, const Reported& e, Actions& actions) {
   member.report.held.clear();
   member.report.dropped.clear();
   note_doubts(e.report, actions);
+  member.report.doubtful.clear();
+  member.report.seen.clear();
+  member.report.checked.clear();
+  member.report.copies_failed.clear();
   if (e.report.role != Role::kMemory) return;
   note_blocks(now, member, e.report, actions);
   note_copies(now, e.report, actions);
@@ -192,6 +202,7 @@ void Controller::lose(const std::string& name, const Say& why, Actions& actions)
   if (silence_.suspected(name)) ++suspects_version_;
   silence_.forget(name);
   if (member->second.report.role == Role::kMemory) leave(name);
+  seen_by_.erase(name);
   lost_[name] = std::move(member->second.report);
   members_.erase(member);
   told_dirty_ = true;
@@ -229,7 +240,7 @@ void Controller::handle(Instant now, const MemberDrainAsked& e, Actions& actions
     return;
   }
   if (member->second.report.role == Role::kMemory) {
-    leaving_.try_emplace(e.member, Leaving{.stalled_at = now + kLeaveStalled, .cursor = {}});
+    leaving_[e.member] = Leaving{.stalled_at = now + kLeaveStalled, .cursor = {}};  // Anew if it was asked before: what was told may be lost.
     repair_due_ = true;
   } else {
     tell(now, member->second, DrainMember{}, actions);

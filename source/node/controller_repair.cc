@@ -3,6 +3,7 @@
 // Nothing here walks all blocks in one step: blocks that events touched, and those of a server whose standing changed, are queued and judged
 // some thousands a round; only those that lack something are kept (RepairIndex).
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "base/status.h"
@@ -36,6 +37,7 @@ void Controller::touch(std::span<const CatalogueEvent> events) {
     }
     void operator()(const ReplicasLost& e) {
       for (const Digest& block : e.blocks) controller.touched_.emplace_back(block, Instant{});
+      for (auto& [who, leaving] : controller.leaving_) leaving.cursor = {};
       if (e.all) controller.rechecks_.push_back({});
     }
     void operator()(const TagMoved&) {}
@@ -136,7 +138,10 @@ void Controller::judge_servers(Instant now) {
     if (domain != options_.failure_domains.end()) server.failure_domain = domain->second;
     const auto before = last_index.find(name);
     const bool known = before != last_index.end();
-    if ((known ? last[before->second].standing : policy::Standing::kGone) != server.standing) rechecks_.push_back({.server = name, .cursor = {}});
+    if ((known ? last[before->second].standing : policy::Standing::kGone) != server.standing) {
+      rechecks_.push_back({.server = name, .cursor = {}});
+      for (auto& [who, leaving] : leaving_) leaving.cursor = {};  // What was held elsewhere may not be now.
+    }
     server_index_.emplace(name, static_cast<uint32_t>(servers_.size()));
     servers_.push_back(std::move(server));
   }
@@ -258,9 +263,13 @@ void Controller::plan_repair(Instant now, Actions& actions) {
     members_.at(begun.target).copies_changed = true;
     repair_.begin(std::move(begun));
   }
-  if (copies.empty()) {  // Others may find a place. While copies are under way, limits are all that is in the way.
-    for (const Digest& id : ids) repair_.postpone(id, now + (repair_.copying() == 0 ? kNoPlaceFor : kNoTurnFor));
+  // Others behind them may find a place. While copies are under way, limits may be all that is in the way.
+  std::set<size_t> placed;
+  for (const policy::RepairCopy& copy : copies) placed.insert(copy.block);
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    if (!placed.contains(i)) repair_.postpone(ids[i], now + (repair_.copying() == 0 ? kNoPlaceFor : kNoTurnFor));
   }
+  repair_due_ = repair_due_ || blocks.size() == kConsidered;
   const RepairStatus status = repair_.status(now);
   if (!repairing_ && status.copying > 0) {
     actions.emplace_back(Say{true, str_cat("repair: ", status.short_blocks, " blocks lack replicas, ", format_bytes(status.short_bytes), " are to be copied")});
@@ -271,18 +280,41 @@ void Controller::plan_repair(Instant now, Actions& actions) {
 }
 
 void Controller::drop_surplus(Instant now) {
+  // While news waits to be stored, or the store refuses it, who holds what is only believed.
+  const bool unsure = !appending_.empty() || !changes_.empty() || !last_refusal_.ok();
   for (const Digest& id : repair_.surplus(now, kConsidered)) {
-    bool dropping = !catalogue_.held_because().empty();  // Or may not be dropped.
+    bool dropping = unsure || doubted(id) || !catalogue_.held_because().empty();  // The last: nothing may be dropped.
     const std::vector<uint32_t> holders = holders_of(id, dropping);
     const std::optional<uint32_t> victim = dropping ? std::nullopt : policy::choose_surplus(holders, servers_, options_.replicas);
     const auto member = victim ? members_.find(servers_[*victim].name) : members_.end();
-    repair_.postpone(id, now + kSurplusAfter);
+    repair_.postpone(id, now + (unsure ? kNoPlaceFor : kSurplusAfter));
     if (member == members_.end() || !member->second.dropping.insert(id).second) continue;
     member->second.dropping_changed = true;
   }
 }
 
-// Once no block that it holds lacks replicas elsewhere, or nothing more can be done about that.
+// A holder looks at its copy just now.
+bool Controller::doubted(const Digest& id) const {
+  const std::set<std::string>& holders = catalogue_.blocks().at(id).servers;
+  return std::any_of(holders.begin(), holders.end(), [&](const std::string& server) {
+    const auto member = members_.find(server);
+    return member != members_.end() && member->second.checking.contains(id);
+  });
+}
+
+// Nobody needs it, or another server that stays has it for sure.
+bool Controller::may_go(const Digest& id, const std::string& from) const {
+  if (repair_.is_short(id)) return false;
+  const auto block = catalogue_.blocks().find(id);
+  if (block == catalogue_.blocks().end() || block->second.references == 0) return true;
+  bool dropping = false;
+  const std::vector<uint32_t> holders = holders_of(id, dropping);
+  return std::any_of(holders.begin(), holders.end(), [&](uint32_t holder) {
+    return servers_[holder].name != from && servers_[holder].standing == policy::Standing::kSound && servers_[holder].takes;
+  });
+}
+
+// Once each block that it holds is held elsewhere, or nothing more can be done about that.
 void Controller::let_leave(Instant now, Actions& actions) {
   if (!touched_.empty() || !rechecks_.empty()) return;
   const uint64_t copied = repair_.status(now).copied_blocks;
@@ -290,19 +322,24 @@ void Controller::let_leave(Instant now, Actions& actions) {
     auto& [name, state] = *leaving;
     const auto member = members_.find(name);
     if (state.told) continue;
-    if (copied != state.copied_blocks) state.stalled_at = now + kLeaveStalled;
+    const bool writing = std::any_of(deploys_.begin(), deploys_.end(), [&](const auto& deploy) {
+      return std::any_of(deploy.second.planned.begin(), deploy.second.planned.end(), [&](const auto& planned) { return planned.second == name; });
+    });
+    // A deploy ends or is ended; a store that refuses says nothing about copies.
+    if (copied != state.copied_blocks || writing || !last_refusal_.ok()) state.stalled_at = now + kLeaveStalled;
     state.copied_blocks = copied;
     std::optional<Digest> stays;
     if (const auto held = catalogue_.held().find(name); held != catalogue_.held().end()) {
       auto block = held->second.upper_bound(state.cursor);
       for (size_t seen = 0; block != held->second.end() && !stays && seen < kJudgedPerRound; ++block, ++seen) {
-        if (repair_.is_short(*block)) stays = *block;
-        else state.cursor = *block;
+        if (may_go(*block, name)) state.cursor = *block;
+        else stays = *block;
       }
       if (block != held->second.end() && !stays) repair_due_ = true;
     }
-    if ((stays || repair_due_) && now < state.stalled_at) {
-      repair_wake_ = std::min(repair_wake_, state.stalled_at);
+    const Instant stalled_at = state.stalled_at + (repair_.copying() > 0 ? kCopyStalled : Duration{});
+    if ((stays || repair_due_ || writing) && now < stalled_at) {
+      repair_wake_ = std::min(repair_wake_, stalled_at);
       continue;
     }
     if (stays) actions.emplace_back(Say{true, str_cat("memory server ", name, " drains with blocks that no other server has taken, ", stays->short_hex(), " among them")});

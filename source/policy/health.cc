@@ -99,6 +99,14 @@ std::vector<Health> judge_health(Instant now, std::span<const HealthServer> serv
     }
     health.push_back(judge_one(now, servers, i, limits, 2 * (excluded + 1) <= there));
     if (servers[i].last.trouble == Trouble::kNone && health.back().trouble != Trouble::kNone) ++excluded;
+    if (servers[i].last.trouble != Trouble::kNone && health.back().trouble == Trouble::kNone) --excluded;
+  }
+  for (; 2 * excluded > there; --excluded) {
+    Health* next = nullptr;
+    for (size_t i = 0; i < servers.size(); ++i) {
+      if (servers[i].there && health[i].trouble != Trouble::kNone && (next == nullptr || health[i].until < next->until)) next = &health[i];
+    }
+    *next = {.trouble = Trouble::kNone, .reason = {}, .since = now, .until = {}, .times = next->times};
   }
   return health;
 }

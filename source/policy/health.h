@@ -2,7 +2,8 @@
 //
 // A server is compared with its peers: what all of them suffer from is no fault of one. Excluded means: agents ask it where no other can be
 // asked, it takes no new blocks, what it holds gets replicas elsewhere. It is taken back when its probation is over and nothing is wrong with
-// it by then, or earlier when fresh reads say so; who is excluded again has twice as long a probation. No more than half of all are excluded.
+// it by then, or earlier when fresh reads say so; who is excluded again has twice as long a probation. No more than half of all are excluded: when others leave, whose
+// probation ends next is taken back.
 #pragma once
 
 #include <cstdint>

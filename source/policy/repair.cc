@@ -113,7 +113,7 @@ std::vector<RepairCopy> plan_copies(std::span<const RepairBlock> blocks, std::sp
 std::optional<uint32_t> choose_surplus(std::span<const uint32_t> holders, std::span<const RepairServer> servers, uint32_t replicas) {
   std::vector<uint32_t> sound;
   for (const uint32_t holder : holders) {
-    if (servers[holder].standing == Standing::kSound) sound.push_back(holder);
+    if (servers[holder].standing == Standing::kSound && servers[holder].takes) sound.push_back(holder);  // Surely there, not only believed to be.
   }
   if (sound.size() <= std::max(replicas, 1u)) return std::nullopt;
   const std::vector<uint32_t> domains = domains_of(servers);

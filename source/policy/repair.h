@@ -72,7 +72,7 @@ struct RepairCopy {
 std::vector<RepairCopy> plan_copies(std::span<const RepairBlock> blocks, std::span<const RepairServer> servers, const RepairLimits& limits,
                                     uint32_t under_way);
 
-// Of more than `replicas` sound holders, the one whose replica goes: the rest is in as many failure domains as can be, and it is the one with
+// Of more than `replicas` sound holders that take blocks just now, the one whose replica goes: the rest is in as many failure domains as can be, and it is the one with
 // least room. Empty: there are not too many.
 std::optional<uint32_t> choose_surplus(std::span<const uint32_t> holders, std::span<const RepairServer> servers, uint32_t replicas);
 

@@ -208,6 +208,43 @@ TEST(ControllerRepairTest, a_server_that_drains_leaves_when_others_hold_its_bloc
   EXPECT_TRUE(drained());
 }
 
+TEST(ControllerRepairTest, a_server_that_drains_stays_while_who_took_its_blocks_is_away) {
+  ControllerOptions options = World::defaults();
+  options.replicas = 1;
+  Repaired world(3, options);
+  ASSERT_TRUE(world.deploy(record_of(1, "bert", {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12})).ok());
+  world.wait(ms(1500));
+  const std::string from = Repaired::name(0), first = Repaired::name(1), second = Repaired::name(2);
+  world.call(MemberDrainAsked{0, from});
+  world.wait(ms(100));
+  ASSERT_FALSE(world.obey(first).empty());
+  world.die(first);
+  ASSERT_FALSE(world.obey(second).empty());
+  world.wait(ms(4'000));
+  EXPECT_EQ(world.last_told<DrainMember>(from), nullptr) << "some of its blocks are nowhere else just now";
+}
+
+TEST(ControllerRepairTest, no_replica_goes_while_a_holder_looks_at_its_own) {
+  Repaired world;
+  ASSERT_TRUE(world.deploy(record_of(1, "bert", {1})).ok());
+  world.wait(ms(1500));
+  const std::string third = world.other_than(world.holders(1)), doubted = *world.holders(1).begin();
+  world.said(third, {1});
+  world.wait(ms(5'000));
+  ASSERT_EQ(world.holders(1).size(), 3u);
+  MemberReport report = world.alive.at("agent-0");
+  report.doubtful = {{.server = doubted, .block = id_of(1)}};
+  world.feed(Reported{world.stream_of.at("agent-0"), report});
+  world.wait(ms(20'000));
+  for (uint32_t i = 0; i < 3; ++i) {
+    const auto* told = world.last_told<MemoryDirective>(Repaired::name(i));
+    EXPECT_EQ(std::count(told->drop.begin(), told->drop.end(), id_of(1)), 0);
+  }
+  world.said(doubted, {}, {1});  // It was bad.
+  world.wait(ms(20'000));
+  EXPECT_EQ(world.holders(1).size(), 2u);
+}
+
 TEST(ControllerRepairTest, a_server_whose_blocks_nobody_takes_leaves_all_the_same_in_the_end) {
   ControllerOptions options = World::defaults();
   options.replicas = 1;
@@ -215,9 +252,9 @@ TEST(ControllerRepairTest, a_server_whose_blocks_nobody_takes_leaves_all_the_sam
   ASSERT_TRUE(world.deploy(record_of(1, "bert", {1, 2, 3})).ok());
   world.wait(ms(1500));
   world.call(MemberDrainAsked{0, "memory-0"});
-  world.wait(ms(5'000));
+  world.wait(ms(40'000));
   EXPECT_EQ(world.last_told<DrainMember>("memory-0"), nullptr);
-  world.wait(ms(10'000));
+  world.wait(ms(40'000));
   EXPECT_NE(world.last_told<DrainMember>("memory-0"), nullptr);
   EXPECT_THAT(world.warnings, testing::Contains(HasSubstr("no other server has taken")));
 }

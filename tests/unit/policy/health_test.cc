@@ -86,6 +86,17 @@ TEST(HealthTest, a_slow_server_that_is_read_fast_again_need_not_wait) {
   EXPECT_EQ(judge(servers, 0, at(140)).trouble, Trouble::kNone);
 }
 
+TEST(HealthTest, when_others_leave_it_is_taken_back_whose_probation_ends_next) {
+  std::vector<HealthServer> servers = well(4);
+  servers[0].last = {.trouble = Trouble::kFlapping, .reason = "flapping", .since = at(1), .until = at(60), .times = 1};
+  servers[1].last = {.trouble = Trouble::kFlapping, .reason = "flapping", .since = at(1), .until = at(50), .times = 1};
+  EXPECT_NE(judge(servers, 1, at(10)).trouble, Trouble::kNone);
+  servers[3].there = false;
+  EXPECT_NE(judge(servers, 0, at(10)).trouble, Trouble::kNone);
+  EXPECT_EQ(judge(servers, 1, at(10)).trouble, Trouble::kNone);
+  EXPECT_EQ(judge(servers, 1, at(10)).times, 1u);
+}
+
 TEST(HealthTest, no_more_than_half_and_none_that_is_alone) {
   for (const size_t count : {1, 2, 3, 4, 7}) {
     std::vector<HealthServer> servers = well(count);

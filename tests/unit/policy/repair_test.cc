@@ -135,6 +135,9 @@ TEST(RepairTest, the_fullest_of_those_that_share_a_domain_loses_what_is_too_many
   EXPECT_EQ(choose_surplus(all, servers, 3), std::nullopt);
   servers[0].standing = Standing::kAway;
   EXPECT_EQ(choose_surplus(all, servers, 2), std::nullopt) << "it may not come back";
+  servers[0] = servers[2];
+  servers[0].takes = false;
+  EXPECT_EQ(choose_surplus(all, servers, 2), std::nullopt) << "what it holds is only believed just now";
   EXPECT_EQ(choose_surplus(std::vector<uint32_t>{1}, servers, 0), std::nullopt) << "never the last";
 }
 

@@ -162,6 +162,9 @@ class ExecutorRole {
       std::visit([this](auto& a) { perform(a); }, action);
     }
     service_->uncork();
+    // After its actions: a session may open and close within one batch.
+    for (const SessionId closed : closed_) welcomed_.erase(closed);
+    closed_.clear();
   }
 
   // ---- events: sessions -------------------------------------------------------------------------------------------------
@@ -214,7 +217,7 @@ class ExecutorRole {
   }
   void take(Event event) {
     if (auto* input = std::get_if<node::executor::Event>(&event)) {
-      if (const auto* closed = std::get_if<node::executor::SessionClosed>(input)) welcomed_.erase(closed->session);
+      if (const auto* closed = std::get_if<node::executor::SessionClosed>(input)) closed_.push_back(closed->session);
       inputs_.push_back(std::move(*input));
     } else if (auto* done = std::get_if<DeviceEvent>(&event)) {
       std::visit([this](auto& e) { take_from_device(e); }, *done);
@@ -310,7 +313,7 @@ class ExecutorRole {
       service_->send(action.session, wire::CreditsChanged{.credits = action.credits, .draining = action.draining});
     }
   }
-  void perform(const node::executor::SendBeat& action) { service_->send(action.session, wire::PeerBeat{action.next}); }
+  void perform(const node::executor::SendBeat& action) { service_->send(action.session, wire::PeerBeat{action.next, action.own}); }
   void perform(const node::executor::SendStuck& action) { service_->send(action.session, wire::RequestStuck{action.id}); }
   void perform(const node::executor::Noticed& action) {
     if (action.silent) {
@@ -386,6 +389,7 @@ class ExecutorRole {
   std::vector<node::executor::Event> inputs_;
   std::vector<node::executor::Action> actions_;
   std::set<SessionId> welcomed_;
+  std::vector<SessionId> closed_;  // In the batch of events under way.
   Acquires acquires_;
   std::map<Digest, std::shared_ptr<HeldRevision>> held_;
   std::map<Digest, FetchDone> fetched_early_;        // Came before its revision was prepared.

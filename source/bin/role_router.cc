@@ -265,7 +265,7 @@ class RouterRole {
     }
   }
 
-  void perform(node::router::SendBeat& action) { service_->send(action.session, wire::PeerBeat{action.next}); }
+  void perform(node::router::SendBeat& action) { service_->send(action.session, wire::PeerBeat{action.next, action.own}); }
   void perform(node::router::Noticed& action) {
     if (action.silent) {
       LOG_WARNING("executor {} is silent; {} requests go to others until it speaks again", action.executor, action.requests);

@@ -5,6 +5,9 @@
 //   turn.work_or_leave([this] { step(); });   // step() takes what is in the mailbox.
 //   turn.work([this] { step(); });            // The role's own thread, which minds deadlines: waits for its turn.
 //
+// The next turn is the one's who waits: meanwhile nobody else begins to work, and what others leave is his. So his work, or what he does
+// next, must take what is in the mailbox. One thread at a time calls work().
+//
 // Work must not block: gRPC's threads do it.
 #pragma once
 
@@ -17,7 +20,7 @@ class Turn {
   template <typename Work>
   void work_or_leave(Work&& work) {
     left_.store(true);
-    while (left_.load()) {
+    while (left_.load() && !wanted_.load()) {  // Who waits sees the work too: he takes wanted_ back before he looks for any.
       if (busy_.exchange(true)) return;  // Whoever works looks at left_ afterwards.
       left_.store(false);
       work();
@@ -27,7 +30,11 @@ class Turn {
 
   template <typename Work>
   void work(Work&& work) {
-    while (busy_.exchange(true)) busy_.wait(true);
+    if (busy_.exchange(true)) {
+      wanted_.store(true);
+      while (busy_.exchange(true)) busy_.wait(true);
+      wanted_.store(false);
+    }
     left_.store(false);
     work();
     end();
@@ -42,6 +49,7 @@ class Turn {
 
   std::atomic<bool> busy_{false};
   std::atomic<bool> left_{false};
+  std::atomic<bool> wanted_{false};  // By work(), which waits.
 };
 
 }  // namespace cenote

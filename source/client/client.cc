@@ -182,21 +182,26 @@ class SessionClient final : public Client {
     pending_.erase(it);
   }
 
+  // A session that takes no message is at its end, or its peer does not read: then it is ended here. on_closed follows either way, and its
+  // Down event sends the requests elsewhere.
+  static void end_if_full(const absl::Status& sent, wire::InferenceSession& session) {
+    if (sent.code() == absl::StatusCode::kResourceExhausted) session.cancel();
+  }
+
   void perform(Work work) {
     for (const std::string& address : work.opens) open_executor(address);
     for (const Send& send : work.sends) {
       if (send.session == nullptr) continue;  // It ended just now: its Down event sends the request elsewhere.
-      // A failed send means a session at its end, whose on_closed follows.
       if (send.header_only) {
         InferRequest header = header_of(*send.request);
         header.budget = send.budget;
-        (void)send.session->send(header);
+        end_if_full(send.session->send(header), *send.session);
       } else {
-        (void)send.session->send(*send.request, wire::SendAs{send.budget, send.revision, send.by_ticket});
+        end_if_full(send.session->send(*send.request, wire::SendAs{send.budget, send.revision, send.by_ticket}), *send.session);
       }
     }
     for (const auto& [session, id] : work.cancels) {
-      if (session != nullptr) (void)session->send(wire::CancelInfer{id});
+      if (session != nullptr) end_if_full(session->send(wire::CancelInfer{id}), *session);
     }
     for (Finished& finished : work.finished) finished.done(std::move(finished.result));
   }

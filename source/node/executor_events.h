@@ -50,7 +50,8 @@ struct SendFreed { SessionId session = 0; RequestId id; absl::Status status; };
 struct Announce { SessionId session = 0; uint32_t credits = 0; bool draining = false; };  // First for a session: its welcome.
 struct OpenRevision { Digest revision; bool urgent = false; };    // Again for one that is opening: it became urgent.
 struct CloseRevision { Digest revision; };
-struct SendBeat { SessionId session = 0; Duration next; };        // We live; the next one comes within `next`.
+// We live; the next one comes within `next`. own: of the reply that follows; none replaces it.
+struct SendBeat { SessionId session = 0; Duration next; bool own = false; };
 struct SendStuck { SessionId session = 0; RequestId id; };        // To its router: our agent is silent and the request needs it.
 struct Noticed { bool silent = false; };                          // For the log: the agent fell silent, or speaks again.
 // At most one WarmUp is under way, or RunModels of one revision that run in this order: more than one where runs are short.

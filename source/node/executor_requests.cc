@@ -247,8 +247,10 @@ void Executor::handle(Instant now, RunEnded& event, Actions& actions) {
   const auto revision = revisions_.find(r.revision);
   CENOTE_CHECK(revision != revisions_.end());
   const absl::StatusCode code = event.status.code();
-  if (event.status.ok() && revision->second.runs++ == 0) readiness_changed_ = true;
-  revision->second.compute = Duration::from_us(event.stages.compute_us);
+  if (event.status.ok()) {
+    if (revision->second.runs++ == 0) readiness_changed_ = true;
+    revision->second.compute = Duration::from_us(event.stages.compute_us);  // One that failed says nothing of how long others take.
+  }
   InferReply reply{.id = event.id, .revision = r.revision, .executor = options_.name, .waterfall = event.stages};
   Waterfall& w = reply.waterfall;
   w.temperature = r.temperature;
@@ -293,7 +295,7 @@ void Executor::finish(Instant now, Requests::iterator request, InferReply reply,
     uint64_t bytes = 0;
     for (const Tensor& output : reply.outputs) bytes += output.bytes.size();
     // While a large reply travels, nothing else does: the caller is told how long that may take.
-    if (time_for(bytes).ns > 0) actions.push_back(SendBeat{r.caller, beats_.every() + time_for(bytes)});
+    if (time_for(bytes).ns > 0) actions.push_back(SendBeat{r.caller, beats_.every() + time_for(bytes), true});
     actions.push_back(SendReply{r.caller, std::move(reply)});
   }
   set_holder(request, 0);

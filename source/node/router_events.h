@@ -41,7 +41,7 @@ struct SendCancel { LinkId link = 0; RequestId id; };
 struct SendReply { SessionId session = 0; InferReply reply; };
 struct SendTicket { SessionId session = 0; Ticket ticket; };
 struct Announce { SessionId session = 0; uint32_t credits = 0; bool draining = false; };  // First for a session: its welcome.
-struct SendBeat { SessionId session = 0; Duration next; };
+struct SendBeat { SessionId session = 0; Duration next; bool own = false; };  // own: of the reply that follows; none replaces it.
 // For the log: an executor fell silent with `requests` there, which are tried elsewhere now; or it speaks again.
 struct Noticed { std::string executor; bool silent = false; size_t requests = 0; };
 using Action = std::variant<OpenLink, CloseLink, SendRequest, SendReserve, SendCancel, SendReply, SendTicket, Announce, SendBeat, Noticed>;

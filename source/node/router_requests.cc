@@ -170,7 +170,7 @@ void Router::handle(Instant now, ReplyArrived& event, Actions& actions) {
 void Router::reply(SessionId session, InferReply reply, Actions& actions) {
   uint64_t bytes = 0;
   for (const Tensor& output : reply.outputs) bytes += output.bytes.size();
-  if (time_for(bytes).ns > 0) actions.push_back(SendBeat{session, beats_.every() + time_for(bytes)});
+  if (time_for(bytes).ns > 0) actions.push_back(SendBeat{session, beats_.every() + time_for(bytes), true});
   actions.push_back(SendReply{session, std::move(reply)});
 }
 

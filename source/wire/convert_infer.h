@@ -31,7 +31,10 @@ struct Welcome {               // First message of every server.
   bool draining = false;
   Duration beat;               // While the other side waits, something comes at least so often; a Beat may say otherwise. 0: not so.
 };
-struct PeerBeat { Duration next; };
+struct PeerBeat {
+  Duration next;
+  bool own = false;            // Belongs to what is sent after it: no later beat takes its place. Not on the wire.
+};
 struct RequestStuck { RequestId id; };  // Executor to router: it waits for something that does not come.
 struct CreditsChanged {
   uint32_t credits = 0;

@@ -31,9 +31,10 @@ class GrpcInferenceService final : public InferenceService, private v1::Inferenc
   void send(uint64_t session, InferDown message) override {
     const std::shared_ptr<SessionStream> stream = find_to_send(session);
     if (stream == nullptr) return;
-    // A caller who does not read has one beat waiting, not one for each time that it was due.
-    const bool beat = std::holds_alternative<PeerBeat>(message);
-    const absl::Status status = beat ? stream->send_latest(kBeatSlot, to_proto(std::move(message))) : stream->send(to_proto(std::move(message)));
+    // A caller who does not read has one periodic beat waiting, not one for each time that it was due.
+    const auto* beat = std::get_if<PeerBeat>(&message);
+    const bool periodic = beat != nullptr && !beat->own;
+    const absl::Status status = periodic ? stream->send_latest(kBeatSlot, to_proto(std::move(message))) : stream->send(to_proto(std::move(message)));
     if (*backlog_ > limits_.backlog_bytes_max) end_worst();
     if (status.code() != absl::StatusCode::kResourceExhausted) return;
     LOG_WARNING("session {}: {}; it is ended", session, std::string(status.message()));
@@ -101,9 +102,11 @@ class GrpcInferenceService final : public InferenceService, private v1::Inferenc
     absl::Status node;  // Ok: it is one.
     std::string serial;
     uint64_t revoked_version = 0;
+    bool ended = false;  // By us, for a fault of his: what he still sends, before the end has reached him, is dropped.
   };
 
   void arrived(uint64_t session, Peer& peer, v1::InferenceUp&& up) {
+    if (peer.ended) return;
     absl::Status status, refused;
     if (revoked_ != nullptr) {  // A clock read and two comparisons, as long as the list is the same.
       const uint64_t version = revoked_->version();
@@ -114,12 +117,13 @@ class GrpcInferenceService final : public InferenceService, private v1::Inferenc
     if (status.ok()) {
       status = take_each(std::move(up), [&](InferUp message) {
         if (!peer.node.ok() && std::holds_alternative<ReserveSlot>(message)) refused = peer.node;
-        else handlers_.arrived(session, std::move(message));
+        else if (refused.ok()) handlers_.arrived(session, std::move(message));
       });
     }
     if (handlers_.settled) handlers_.settled();
     if (status.ok()) status = refused;
     if (status.ok()) return;
+    peer.ended = true;
     if (const auto stream = find(session); stream != nullptr) stream->close(status);
   }
 

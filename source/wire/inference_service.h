@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "grpcpp/impl/service_type.h"
+#include "wire/channel.h"
 #include "wire/convert_infer.h"
 #include "wire/revoked.h"
 
@@ -27,8 +28,9 @@ struct InferenceHandlers {
 struct InferenceLimits {
   size_t sessions_max = 16384;                  // One more is refused with kResourceExhausted,
   std::string setting = "the limit";            // which names this.
-  uint64_t session_bytes_max = 128 << 20;       // That wait for a caller who does not read; more, and he loses his session.
-  uint64_t backlog_bytes_max = uint64_t{1} << 30;  // Of all together; beyond that who has the most loses his.
+  // That wait for a caller who does not read; more, and he loses his session. Two of the largest replies may, since one step may bring them.
+  uint64_t session_bytes_max = uint64_t{2} * kPayloadMessageBytesMax;
+  uint64_t backlog_bytes_max = uint64_t{2} << 30;  // Of all together; beyond that who has the most loses his.
 };
 
 // Thread-safe. Must outlive its Server, and the handlers' targets the service.

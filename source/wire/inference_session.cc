@@ -26,7 +26,10 @@ class GrpcInferenceSession final : public InferenceSession, public std::enable_s
                                   {.on_message =
                                        [self, on_message = std::move(events.on_message),
                                         on_settled = std::move(events.on_settled)](v1::InferenceDown&& proto) {
-                                         const absl::Status status = take_each(std::move(proto), on_message);
+                                         const absl::Status status = take_each(std::move(proto), [&](InferDown down) {
+                                           if (const auto* welcome = std::get_if<Welcome>(&down)) self->allow(welcome->credits);
+                                           on_message(std::move(down));
+                                         });
                                          if (on_settled) on_settled();
                                          if (!status.ok()) self->stream()->close(status);
                                        },
@@ -58,6 +61,9 @@ class GrpcInferenceSession final : public InferenceSession, public std::enable_s
   }
 
  private:
+  // Whatever a peer grants may wait: a request and its cancel for each, beside what is sent to one that grants none.
+  void allow(uint32_t credits) { stream()->allow(StreamOptions{}.queue_max + 2 * size_t{credits}); }
+
   // Messages may come before start() has stored the stream: the lock makes them wait for it.
   std::shared_ptr<Stream<v1::InferenceUp>> stream() {
     const std::lock_guard lock(mutex_);

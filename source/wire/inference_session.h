@@ -35,7 +35,7 @@ class InferenceSession {
   static std::shared_ptr<InferenceSession> create(const std::string& address, const Identity& identity);
   virtual ~InferenceSession() = default;
   virtual void start(InferenceSessionEvents events) = 0;  // Once, before anything else.
-  // Errors: kUnavailable (closed), kResourceExhausted (the peer does not read).
+  // Errors: kUnavailable (closed), kResourceExhausted (far more waits than the peer's welcome granted: it does not read, cancel()).
   // Copies the payload once, into the message.
   virtual absl::Status send(const InferRequest& request, const SendAs& as) = 0;
   virtual absl::Status send(const InferRequest& request) = 0;

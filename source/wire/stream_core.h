@@ -35,7 +35,7 @@ using Backlog = std::atomic<uint64_t>;
 
 struct StreamOptions {
   std::string peer;              // For messages.
-  size_t queue_max = 1024;       // Messages that may wait for the one being written,
+  size_t queue_max = 1024;       // Messages that may wait for the one being written (allow() gives another number),
   uint64_t queue_bytes_max = UINT64_MAX;  // and their bytes; one always may.
   std::shared_ptr<Backlog> backlog;       // Counts them too; may be null.
   Duration silence_max;          // Ends the stream when no message came for so long, from open() on. 0: keepalive only.
@@ -57,6 +57,7 @@ class Stream {
   // Between the two nothing is begun to be written, so that what is sent goes together. One thread, for as long as it sends.
   virtual void cork() = 0;
   virtual void uncork() = 0;
+  virtual void allow(size_t queue_max) = 0;  // From now on, instead of the option.
   virtual size_t queued() const = 0;
   virtual uint64_t queued_bytes() const = 0;
 };
@@ -92,6 +93,11 @@ class StreamCore : public Stream<Out>, public std::enable_shared_from_this<Strea
     if (!writing_ && !broken_ && !queue_.empty()) write_next();
   }
 
+  void allow(size_t queue_max) override {
+    const std::lock_guard lock(mutex_);
+    queue_max_ = queue_max;
+  }
+
   void cancel() override {
     {
       const std::lock_guard lock(mutex_);
@@ -117,7 +123,8 @@ class StreamCore : public Stream<Out>, public std::enable_shared_from_this<Strea
     uint64_t bytes;
   };
 
-  StreamCore(StreamOptions options, StreamEvents<In> events) : options_(std::move(options)), events_(std::move(events)) {}
+  StreamCore(StreamOptions options, StreamEvents<In> events)
+      : options_(std::move(options)), events_(std::move(events)), queue_max_(options_.queue_max) {}
 
   // All four with mutex_ held, except try_cancel().
   virtual void start_write(const Out* message, bool more) = 0;
@@ -145,7 +152,7 @@ class StreamCore : public Stream<Out>, public std::enable_shared_from_this<Strea
         return absl::OkStatus();
       }
     }
-    if (queue_.size() >= options_.queue_max) {
+    if (queue_.size() >= queue_max_) {
       return absl::ResourceExhaustedError(str_cat("stream to ", options_.peer, ": ", queue_.size(),
                                                   " messages wait (queue_max), the peer does not read"));
     }
@@ -194,7 +201,7 @@ class StreamCore : public Stream<Out>, public std::enable_shared_from_this<Strea
     current_.Clear();
     if (!ok || gone_) return break_off();
     if (!queue_.empty()) {
-      write_next();
+      if (!corked_) write_next();
     } else if (closing_) {
       end_writes();
     }
@@ -264,6 +271,7 @@ class StreamCore : public Stream<Out>, public std::enable_shared_from_this<Strea
   const StreamOptions options_;
   StreamEvents<In> events_;
   mutable std::mutex mutex_;
+  size_t queue_max_;
   std::deque<Entry> queue_;
   uint64_t queued_bytes_ = 0;
   Out current_;

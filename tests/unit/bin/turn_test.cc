@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <functional>
 #include <numeric>
 #include <thread>
@@ -57,6 +59,38 @@ TEST(TurnTest, work_that_brings_work_is_not_nested) {
   };
   turn.work_or_leave(step);
   EXPECT_EQ(left, 0);
+}
+
+// As gRPC's threads bring it under load: the role's own has deadlines to see to.
+TEST(TurnTest, who_waits_for_his_turn_gets_it_though_others_bring_work_without_end) {
+  constexpr int kTurns = 20, kThreads = 3;
+  Turn turn;
+  std::atomic<bool> enough{false};
+  std::atomic<int> rounds{0};
+  const std::function<void()> step = [&] {
+    ++rounds;
+    std::this_thread::sleep_for(std::chrono::microseconds(100));
+    if (!enough) turn.work_or_leave(step);  // There is always more.
+  };
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&] {
+      while (!enough) turn.work_or_leave(step);
+    });
+  }
+  std::vector<int> waited;
+  for (int i = 0; i < kTurns; ++i) {
+    while (rounds == 0) std::this_thread::yield();
+    const int before = rounds;
+    int after = -1;  // At the first time: what others left makes him work again.
+    turn.work([&] { after = after < 0 ? rounds.load() : after; });
+    waited.push_back(after - before);
+    rounds = 0;
+  }
+  enough = true;
+  for (std::thread& thread : threads) thread.join();
+  std::ranges::sort(waited);
+  EXPECT_LE(waited[kTurns / 2], kThreads + 1) << "the longest " << waited.back();
 }
 
 TEST(TurnTest, an_event_that_wakes_does_so_behind_one_that_was_posted_quietly) {

@@ -395,6 +395,16 @@ TEST_F(ExecutorTest, short_runs_are_handed_over_together_and_long_ones_one_by_on
   EXPECT_EQ(other[0].id, id(6));
 }
 
+TEST_F(ExecutorTest, a_run_that_failed_does_not_make_a_long_model_count_as_short) {
+  open();
+  step({request(1), request(2), request(3), request(4)});
+  const auto took = [](uint64_t n, absl::Status status, int64_t compute_us) {
+    return RunEnded{.id = id(n), .status = std::move(status), .stages = {.compute_us = compute_us}};
+  };
+  EXPECT_EQ(of<RunModel>(step({took(1, absl::OkStatus(), 5'000)})).size(), 1u);
+  EXPECT_EQ(of<RunModel>(step({took(2, absl::InvalidArgumentError("x: shape"), 0)})).size(), 1u);
+}
+
 TEST_F(ExecutorTest, a_revision_that_others_still_run_on_is_closed_after_the_last_of_them) {
   open();
   step({request(1)});

@@ -288,6 +288,7 @@ TEST(ExecutorSilence, whoever_waits_hears_that_it_lives_and_how_long_a_large_rep
   ASSERT_EQ(beats.size(), 1u);
   EXPECT_EQ(beats[0].session, 2u);
   EXPECT_GT(beats[0].next, Duration::from_ms(1'500));
+  EXPECT_TRUE(beats[0].own);
   now = now + kBeat;
   EXPECT_THAT(of<executor::SendBeat>(step({})), IsEmpty());
 }

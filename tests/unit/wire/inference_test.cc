@@ -2,6 +2,10 @@
 // do not read in bytes, without harm to the others. Method: real gRPC over mutual TLS on loopback, one process.
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <numeric>
+#include <thread>
+
 #include "certificates.h"
 #include "join_service.h"
 #include "wire/inference_service.h"
@@ -13,10 +17,13 @@ namespace {
 
 class InferenceTest : public testing::Test {
  protected:
+  static constexpr uint32_t kCredits = 3000;
+
   // A caller's end. One that is held does not read on, from its first reply.
   struct Caller {
     std::shared_ptr<InferenceSession> session;
     std::vector<RequestId> replies;
+    std::vector<Duration> beats;
     bool welcomed = false, held = false;
     std::optional<absl::Status> closed;
   };
@@ -31,7 +38,7 @@ class InferenceTest : public testing::Test {
   }
 
   void serve(InferenceLimits limits = {}) {
-    service_ = InferenceService::create({.opened = [this](uint64_t s) { service_->send(s, Welcome{.incarnation = 1, .name = "r"}); },
+    service_ = InferenceService::create({.opened = [this](uint64_t s) { service_->send(s, Welcome{.incarnation = 1, .name = "r", .credits = kCredits}); },
                                          .arrived = [this](uint64_t s, InferUp up) {
                                            condition_.change([&] { arrived_.emplace_back(s, std::get<InferRequest>(std::move(up))); });
                                          },
@@ -47,7 +54,9 @@ class InferenceTest : public testing::Test {
     caller.session->start({.on_message =
                                [this, &caller](InferDown down) {
                                  const auto* reply = std::get_if<InferReply>(&down);
+                                 const auto* beat = std::get_if<PeerBeat>(&down);
                                  condition_.change([&] {
+                                   if (beat != nullptr) caller.beats.push_back(beat->next);
                                    caller.welcomed = true;
                                    if (reply != nullptr) caller.replies.push_back(reply->id);
                                  });
@@ -109,27 +118,114 @@ TEST_F(InferenceTest, a_close_while_corked_still_sends_what_waits) {
   EXPECT_TRUE(condition_.wait([&] { return arrived_.size() == 1; }));
 }
 
+TEST_F(InferenceTest, what_a_peer_grants_may_wait_with_its_cancels_but_not_much_more) {
+  serve();
+  Caller& caller = call();
+  caller.session->cork();
+  for (uint64_t n = 0; n < kCredits; ++n) {
+    ASSERT_TRUE(caller.session->send(InferRequest{.id = {1, n}, .model = "m"}).ok()) << n;
+    ASSERT_TRUE(caller.session->send(CancelInfer{{1, n}}).ok()) << n;
+  }
+  absl::Status status;
+  for (uint64_t n = 0; n < 2000 && status.ok(); ++n) status = caller.session->send(CancelInfer{{1, n}});
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+}
+
+TEST_F(InferenceTest, a_replys_own_beat_goes_out_before_it_whatever_periodic_ones_follow) {
+  serve();
+  Caller& caller = call();
+  const uint64_t number = number_of(caller);
+  service_->cork();
+  service_->send(number, PeerBeat{Duration::from_ms(100)});
+  service_->send(number, PeerBeat{Duration::from_ms(9'000), true});
+  service_->send(number, reply(1));
+  service_->send(number, PeerBeat{Duration::from_ms(200)});
+  service_->uncork();
+  ASSERT_TRUE(condition_.wait([&] { return caller.replies.size() == 1; }));
+  EXPECT_EQ(caller.beats, (std::vector<Duration>{Duration::from_ms(200), Duration::from_ms(9'000)}));
+}
+
+TEST_F(InferenceTest, a_caller_who_reads_keeps_his_session_whatever_one_step_brings_him) {
+  serve();
+  Caller& caller = call();
+  const uint64_t number = number_of(caller);
+  service_->cork();
+  for (uint64_t n = 0; n < 3; ++n) service_->send(number, reply(n, 64 << 20));
+  service_->uncork();
+  EXPECT_TRUE(condition_.wait([&] { return caller.replies.size() == 3 || caller.closed; }));
+  EXPECT_FALSE(caller.closed) << *caller.closed;
+}
+
+// A stream of messages as they are on the wire, for what no InferenceSession sends or shows.
+struct Raw {
+  Raw(const std::string& address, const Identity& identity)
+      : channel(open_channel(address, channel_credentials(identity), {.message_bytes_max = kPayloadMessageBytesMax})),
+        stub(v1::Inference::NewStub(channel)),
+        stream(ClientStream<v1::InferenceUp, v1::InferenceDown>::open(
+            [this](grpc::ClientContext* context, auto* reactor) { stub->async()->Session(context, reactor); }, {.peer = "r"},
+            {.on_message = [this](v1::InferenceDown&& down) { condition.change([&] { carried.push_back(1 + down.more_size()); }); },
+             .on_closed = [this](absl::Status why) { condition.change([&] { closed = std::move(why); }); }})) {}
+  ~Raw() {
+    stream->cancel();
+    EXPECT_TRUE(condition.wait([&] { return closed.has_value(); }));
+  }
+
+  Condition condition;
+  std::vector<int> carried;
+  std::optional<absl::Status> closed;
+  std::shared_ptr<grpc::Channel> channel;
+  std::unique_ptr<v1::Inference::Stub> stub;
+  std::shared_ptr<ClientStream<v1::InferenceUp, v1::InferenceDown>> stream;
+};
+
+TEST_F(InferenceTest, a_write_that_ends_while_corked_begins_no_other) {
+  serve();
+  Raw raw(server_->address(), node_);
+  ASSERT_TRUE(raw.stream->send(to_proto(InferRequest{.id = {1, 1}, .model = "m"})).ok());
+  ASSERT_TRUE(condition_.wait([&] { return arrived_.size() == 1; }));
+  ASSERT_TRUE(raw.condition.wait([&] { return raw.carried.size() == 1; }));
+  service_->send(arrived_[0].first, reply(1, 16 << 20));  // Being written while the next one comes.
+  service_->cork();
+  service_->send(arrived_[0].first, reply(2));
+  ASSERT_TRUE(raw.condition.wait([&] { return raw.carried.size() == 2; }));
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  service_->send(arrived_[0].first, reply(3));
+  service_->uncork();
+  const auto carried = [&] { return std::accumulate(raw.carried.begin(), raw.carried.end(), 0); };
+  ASSERT_TRUE(raw.condition.wait([&] { return carried() == 4; }));
+  EXPECT_EQ(raw.carried, (std::vector<int>{1, 1, 2}));
+}
+
+TEST_F(InferenceTest, a_caller_whose_session_was_ended_for_a_fault_is_heard_no_more) {
+  serve();
+  Raw raw(server_->address(), node_);
+  ASSERT_TRUE(raw.stream->send(to_proto(InferRequest{.id = {1, 1}, .model = "m"})).ok());
+  ASSERT_TRUE(condition_.wait([&] { return arrived_.size() == 1; }));
+  service_->cork();
+  service_->send(arrived_[0].first, reply(1));  // Waits, and the end behind it.
+  ASSERT_TRUE(raw.stream->send(v1::InferenceUp()).ok());
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));  // Not together with the next one.
+  ASSERT_TRUE(raw.stream->send(to_proto(InferRequest{.id = {1, 2}, .model = "m"})).ok());
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  service_->uncork();
+  ASSERT_TRUE(raw.condition.wait([&] { return raw.closed.has_value(); }));
+  EXPECT_EQ(raw.closed->code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(arrived_.size(), 1u);
+}
+
 TEST_F(InferenceTest, small_messages_that_wait_travel_as_few) {
   serve();
-  const auto channel = open_channel(server_->address(), channel_credentials(node_));
-  const auto stub = v1::Inference::NewStub(channel);
-  std::vector<int> carried;
-  bool closed = false;
-  const auto stream = ClientStream<v1::InferenceUp, v1::InferenceDown>::open(
-      [&](grpc::ClientContext* context, auto* reactor) { stub->async()->Session(context, reactor); }, {.peer = "r"},
-      {.on_message = [&](v1::InferenceDown&& down) { condition_.change([&] { carried.push_back(1 + down.more_size()); }); },
-       .on_closed = [&](const absl::Status&) { condition_.change([&] { closed = true; }); }});
-  ASSERT_TRUE(stream->send(to_proto(InferRequest{.id = {1, 1}, .model = "m"})).ok());
-  ASSERT_TRUE(condition_.wait([&] { return arrived_.size() == 1 && carried.size() == 1; }));
+  Raw raw(server_->address(), node_);
+  ASSERT_TRUE(raw.stream->send(to_proto(InferRequest{.id = {1, 1}, .model = "m"})).ok());
+  ASSERT_TRUE(condition_.wait([&] { return arrived_.size() == 1; }));
+  ASSERT_TRUE(raw.condition.wait([&] { return raw.carried.size() == 1; }));
   service_->cork();
   for (uint64_t n = 0; n < 2 * kMergedMax + 1; ++n) service_->send(arrived_[0].first, reply(n));
   service_->send(arrived_[0].first, reply(1000, kMergedBytesMax));  // Too large to go with another.
   service_->uncork();
   const std::vector<int> wanted = {1, kMergedMax, kMergedMax, 1, 1};
-  EXPECT_TRUE(condition_.wait([&] { return carried.size() == wanted.size(); }));
-  stream->cancel();
-  ASSERT_TRUE(condition_.wait([&] { return closed; }));
-  EXPECT_EQ(carried, wanted);
+  EXPECT_TRUE(raw.condition.wait([&] { return raw.carried.size() == wanted.size(); }));
+  EXPECT_EQ(raw.carried, wanted);
 }
 
 TEST_F(InferenceTest, one_caller_more_than_the_limit_is_refused_with_the_setting_that_says_so) {

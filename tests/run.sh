@@ -88,10 +88,10 @@ with_sanitizers() {
   done
   return "$code"
 }
-# Only the daemons are sanitized. The Python in front of them keeps the plain module, which a plain interpreter can load.
+# Only the daemons are sanitized, and the program that stands for many callers. The Python in front of them keeps the plain module, which a plain interpreter can load.
 build_asan_daemons() {
   configure asan
-  build asan --target cenoted
+  build asan --target cenoted cenote-bench-router
   mkdir -p build/asan/lib
   ln -sf "$root"/build/dev/lib/_native*.so build/asan/lib/
 }

@@ -16,6 +16,11 @@ namespace {
 constexpr policy::RepairLimits kLimits;
 constexpr size_t kConsidered = 256;   // Blocks for which a round looks for a place.
 constexpr Duration kNoPlaceFor = Duration::from_ms(2'000);  // When a block that found none is considered again,
+// Some server is to say all again: what it said was not stored.
+bool any_to_say_again(const auto& members) {
+  return std::any_of(members.begin(), members.end(), [](const auto& member) { return member.second.ask_inventory != Instant::infinite_future(); });
+}
+
 constexpr Duration kNoTurnFor = Duration::from_ms(100);     // and one for which there may be one.
 
 }  // namespace
@@ -280,8 +285,8 @@ void Controller::plan_repair(Instant now, Actions& actions) {
 }
 
 void Controller::drop_surplus(Instant now) {
-  // While news waits to be stored, or the store refuses it, who holds what is only believed.
-  const bool unsure = !appending_.empty() || !changes_.empty() || !last_refusal_.ok();
+  // While news waits to be stored, or the store refused what a server said, who holds what is only believed.
+  const bool unsure = !appending_.empty() || !changes_.empty() || any_to_say_again(members_);
   for (const Digest& id : repair_.surplus(now, kConsidered)) {
     bool dropping = unsure || doubted(id) || !catalogue_.held_because().empty();  // The last: nothing may be dropped.
     const std::vector<uint32_t> holders = holders_of(id, dropping);
@@ -326,7 +331,7 @@ void Controller::let_leave(Instant now, Actions& actions) {
       return std::any_of(deploy.second.planned.begin(), deploy.second.planned.end(), [&](const auto& planned) { return planned.second == name; });
     });
     // A deploy ends or is ended; a store that refuses says nothing about copies.
-    if (copied != state.copied_blocks || writing || !last_refusal_.ok()) state.stalled_at = now + kLeaveStalled;
+    if (copied != state.copied_blocks || writing || any_to_say_again(members_)) state.stalled_at = now + kLeaveStalled;
     state.copied_blocks = copied;
     std::optional<Digest> stays;
     if (const auto held = catalogue_.held().find(name); held != catalogue_.held().end()) {

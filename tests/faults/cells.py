@@ -15,6 +15,7 @@ from cenote import processes
 from tests.faults import inflict
 from tests.faults.hosts import Hosts, wait_until
 from tests.faults.load import REQUEST_S, Workload
+from tests.faults.models import Case
 from tests.integration.corruption import flip_files, flip_memory
 
 TARGETS = {"memory": "memory-0", "agent": "agent-0", "executor": "agent-0/host:0", "router": "router-0", "controller": "controller"}
@@ -96,8 +97,7 @@ def _bad_arena(hosts: Hosts, target: str, workload: Workload) -> Iterator[None]:
     with inflict.paused(hosts, _other(target)):  # The disk holds every block, the arena what was asked of this server.
         for case in workload.cases():
             hosts.cluster.evict(case.name)
-            if wrong := case.wrong(hosts.cluster.infer(case.name, case.x, deadline_s=REQUEST_S)):
-                raise AssertionError(wrong)
+            _ask(hosts, case)
     daemon = inflict.running(hosts, target)  # One that drained has been followed by another.
     _some(sum(flip_memory(daemon.pid, sample) for sample in _samples(workload)), f"the arena of {target}")
     for case in workload.cases():  # What lies in caches already would hide it.
@@ -109,8 +109,10 @@ def _bad_arena(hosts: Hosts, target: str, workload: Workload) -> Iterator[None]:
 def _bad_cache(hosts: Hosts, target: str, workload: Workload) -> Iterator[None]:
     """Bytes that were right when they came change while no executor has them mapped. (What one computes on just then is that process's
     own memory; no software can promise that.)"""
-    agent, executor = hosts.daemon(target), hosts.daemon(f"{target}/host:0")
-    assert agent is not None and executor is not None
+    with inflict.paused(hosts, f"{_other(target)}/host:0"):  # So that it is this host that has them.
+        for case in workload.cases():
+            _ask(hosts, case)
+    agent, executor = inflict.running(hosts, target), inflict.running(hosts, f"{target}/host:0")
     os.kill(agent.pid, signal.SIGSTOP)
     try:
         processes.kill(executor.pid, executor.started)
@@ -122,9 +124,13 @@ def _bad_cache(hosts: Hosts, target: str, workload: Workload) -> Iterator[None]:
     wait_until(f"{target}/host:0 is back", lambda: f"{target}/host:0" not in hosts.absent(), lambda: ", ".join(hosts.absent()))
     with inflict.paused(hosts, f"{_other(target)}/host:0"):  # So that it is this host's copy that answers.
         for case in workload.cases():
-            if wrong := case.wrong(hosts.cluster.infer(case.name, case.x, deadline_s=REQUEST_S)):
-                raise AssertionError(wrong)
+            _ask(hosts, case)
     yield
+
+
+def _ask(hosts: Hosts, case: Case) -> None:
+    if wrong := case.wrong(hosts.cluster.infer(case.name, case.x, deadline_s=REQUEST_S)):
+        raise AssertionError(wrong)
 
 
 def _other(target: str) -> str:

@@ -28,6 +28,7 @@ name = "faults"
 host = "{controller-host}"
 heartbeat_interval = "100ms"
 member_timeout = "2s"
+probation = "1s"
 
 [limits]
 deploy_lease = "5s"

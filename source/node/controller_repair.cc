@@ -324,7 +324,8 @@ void Controller::let_leave(Instant now, Actions& actions) {
   if (!touched_.empty() || !rechecks_.empty()) return;
   const uint64_t copied = repair_.status(now).copied_blocks;
   for (auto leaving = leaving_.begin(); leaving != leaving_.end(); ++leaving) {
-    auto& [name, state] = *leaving;
+    const std::string& name = leaving->first;
+    Leaving& state = leaving->second;
     const auto member = members_.find(name);
     if (state.told) continue;
     const bool writing = std::any_of(deploys_.begin(), deploys_.end(), [&](const auto& deploy) {

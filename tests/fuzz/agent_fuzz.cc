@@ -18,7 +18,7 @@ using fuzz::Record;
 
 constexpr uint64_t kCacheBytes = 512 * kKiB;
 
-class World {
+class World final : fuzz::Surroundings<Event> {
  public:
   World() : machine_({.name = "agent-0", .devices = {"host:0", "host:1"}, .cache_bytes = kCacheBytes, .cache_words = 64, .cache_path = "/cache"}) { step({}); }
 
@@ -116,16 +116,7 @@ class World {
     if (pid != 0) feed(ExecutorExited{device, pid, "exit 0"});
   }
 
-  void pass(Duration duration) {
-    now_ = now_ + duration;
-    step({});
-  }
-  void feed(Event event) {
-    std::vector<Event> events;
-    events.push_back(std::move(event));
-    step(std::move(events));
-  }
-  void step(std::vector<Event> events) {
+  void step(std::vector<Event> events) override {
     for (int round = 0; round == 0 || !events.empty(); ++round) {
       CENOTE_CHECK(round < 1'000);
       std::vector<Action> actions;
@@ -182,7 +173,6 @@ class World {
   void perform(const Noticed&, std::vector<Event>&) {}
 
   Agent machine_;
-  Instant now_{1'000'000'000};
   std::array<StreamId, 3> streams_{1, 2, 3};
   StreamId next_stream_ = 4;
   std::array<int64_t, 2> pids_{};
@@ -197,9 +187,6 @@ class World {
 }  // namespace cenote
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  cenote::fuzz::Script script(data, size);
   cenote::World world;
-  while (const auto record = script.next()) world.play(*record);
-  world.end();
-  return 0;
+  return cenote::fuzz::play({data, size}, world);
 }

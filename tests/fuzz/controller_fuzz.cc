@@ -13,7 +13,7 @@ namespace {
 using namespace node;
 using fuzz::Record;
 
-class World {
+class World final : fuzz::Surroundings<ControllerEvent> {
  public:
   World() : controller_(options(), Catalogue(), now_) {}
 
@@ -118,16 +118,7 @@ class World {
   }
   uint64_t deploy(const Record& record) const { return record.bytes.empty() ? last_deploy_ : record.number(); }
 
-  void pass(Duration duration) {
-    now_ = now_ + duration;
-    step({});
-  }
-  void feed(ControllerEvent event) {
-    std::vector<ControllerEvent> events;
-    events.push_back(std::move(event));
-    step(std::move(events));
-  }
-  void step(std::vector<ControllerEvent> events) {
+  void step(std::vector<ControllerEvent> events) override {
     for (int round = 0; round == 0 || !events.empty(); ++round) {
       CENOTE_CHECK(round < 1'000);
       std::vector<ControllerAction> actions;
@@ -167,7 +158,6 @@ class World {
     }
   }
 
-  Instant now_{1'000'000'000};
   Controller controller_;
   std::array<StreamId, 6> streams_{1, 2, 3, 4, 5, 6};
   StreamId next_stream_ = 7;
@@ -182,9 +172,6 @@ class World {
 }  // namespace cenote
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  cenote::fuzz::Script script(data, size);
   cenote::World world;
-  while (const auto record = script.next()) world.play(*record);
-  world.end();
-  return 0;
+  return cenote::fuzz::play({data, size}, world);
 }

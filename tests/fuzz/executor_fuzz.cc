@@ -15,7 +15,7 @@ using namespace node;
 using namespace node::executor;
 using fuzz::Record;
 
-class World {
+class World final : fuzz::Surroundings<Event> {
  public:
   World() : machine_(options()) {}
 
@@ -114,16 +114,7 @@ class World {
     feed(std::move(event));
   }
 
-  void pass(Duration duration) {
-    now_ = now_ + duration;
-    step({});
-  }
-  void feed(Event event) {
-    std::vector<Event> events;
-    events.push_back(std::move(event));
-    step(std::move(events));
-  }
-  void step(std::vector<Event> events) {
+  void step(std::vector<Event> events) override {
     std::vector<Action> actions;
     machine_.step(now_, events, actions);
     for (const Action& action : actions) std::visit([&](const auto& a) { perform(a); }, action);
@@ -164,7 +155,6 @@ class World {
   }
 
   Executor machine_;
-  Instant now_{1'000'000'000};
   std::array<SessionId, 4> sessions_{};
   SessionId next_session_ = 1;
   std::set<SessionId> live_;
@@ -178,9 +168,6 @@ class World {
 }  // namespace cenote
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  cenote::fuzz::Script script(data, size);
   cenote::World world;
-  while (const auto record = script.next()) world.play(*record);
-  world.end();
-  return 0;
+  return cenote::fuzz::play({data, size}, world);
 }

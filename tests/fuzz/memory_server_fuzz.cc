@@ -13,7 +13,7 @@ namespace {
 using namespace node;
 using fuzz::Record;
 
-class World {
+class World final : fuzz::Surroundings<MemoryServerEvent> {
  public:
   explicit World(bool disk) : options_(options(disk)), server_(options_) {}
 
@@ -102,16 +102,7 @@ class World {
     return found->first;
   }
 
-  void pass(Duration duration) {
-    now_ = now_ + duration;
-    step({});
-  }
-  void feed(MemoryServerEvent event) {
-    Events events;
-    events.push_back(std::move(event));
-    step(std::move(events));
-  }
-  void step(Events events) {
+  void step(std::vector<MemoryServerEvent> events) override {
     for (int round = 0; round == 0 || !events.empty(); ++round) {
       CENOTE_CHECK(round < 10'000);
       std::vector<MemoryServerAction> actions;
@@ -190,7 +181,6 @@ class World {
 
   const MemoryServerOptions options_;
   MemoryServer server_;
-  Instant now_{1'000'000'000};
   uint8_t luck_ = 0;
   CallId next_call_ = 1;
   std::set<CallId> open_;
@@ -202,9 +192,6 @@ class World {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
-  cenote::fuzz::Script script(data + 1, size - 1);
   cenote::World world(data[0] % 2 == 1);
-  while (const auto record = script.next()) world.play(*record);
-  world.end();
-  return 0;
+  return cenote::fuzz::play({data + 1, size - 1}, world);
 }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "base/status.h"
 #include "message/record.h"
 #include "wire/convert_control.h"
@@ -91,5 +92,31 @@ inline void fold(RevisionRecord& record) {
 
 // And few requests.
 inline void fold(RequestId& id) { id = {.high = 1, .low = id.low % 16}; }
+
+// What surrounds one role's state machine: its time, and what it is told.
+template <typename Event>
+class Surroundings {
+ protected:
+  ~Surroundings() = default;
+  virtual void step(std::vector<Event> events) = 0;
+  void pass(Duration duration) {
+    now_ = now_ + duration;
+    step({});
+  }
+  void feed(Event event) {
+    std::vector<Event> events;
+    events.push_back(std::move(event));
+    step(std::move(events));
+  }
+
+  Instant now_{1'000'000'000};
+};
+
+template <typename World>
+int play(Script script, World& world) {
+  while (const auto record = script.next()) world.play(*record);
+  world.end();
+  return 0;
+}
 
 }  // namespace cenote::fuzz

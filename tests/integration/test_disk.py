@@ -114,7 +114,8 @@ def test_decayed_files_are_set_aside_reported_and_read_from_the_other_server(tmp
         temperatures.make_cold(cluster, case[0])
         check(cluster, case)
         until(lambda: _storage(cluster, "memory-0")["corrupt_blocks"] >= 1, "it noticed")
-        until(lambda: cluster.models()[0]["replicas_min"] == 1, "it said so")
+        until(lambda: cluster.status()["repair"]["copied_blocks"] >= 1, "it said so: the other server's replicas were copied")
+        until(lambda: cluster.models()[0]["replicas_min"] == 2, "each block has two replicas again")
         assert list((tmp_path / "blocks" / "0" / "quarantine").iterdir())
         assert "corrupt" in running.tool("status").stdout
         assert member(cluster, "agent-0")["integrity_failures"] == 0, "no reader ever got them"

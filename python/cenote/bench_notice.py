@@ -62,6 +62,7 @@ VICTIMS = {"executor": "agent-0/host:0", "router": "router-0", "agent": "agent-0
 FAULTS = {"SIGKILL": signal.SIGKILL, "SIGSTOP": signal.SIGSTOP}
 _STALL_S = 0.050
 _TICK_S = 0.005
+_AFTER_STALL_S = 0.25  # Two silences.
 _STOPPED_S = 2.0
 _WHOLE_S = 60.0
 _DEADLINE_S = 30.0
@@ -126,6 +127,10 @@ class Stalls:
 
     def between(self, begin: float, end: float) -> list[float]:
         return [round(seconds * 1e3, 1) for at, seconds in self.seen if at >= begin and at - seconds <= end]
+
+    def explain(self, when: float) -> bool:
+        """What was said at `when` may come of a stall: whoever stood still then has not been heard for as long."""
+        return any(at - seconds <= when <= at + _AFTER_STALL_S for at, seconds in self.seen)
 
     def stop(self) -> None:
         self._stop.set()
@@ -225,10 +230,12 @@ def _quiet(own: PrivateCluster, load: Load, stalls: Stalls, minutes: float, repo
             process.kill()
             process.wait()  # No deadline: it was killed.
     seen = stalls.between(begin, time.time())
+    suspicions = [(when, f"{daemon}: {text}") for when, daemon, _, text in _lines(own.directory / "logs", begin) if _SUSPICION.search(text)]
     return {
         "minutes": minutes,
         "requests": len(load.answered) - asked,
-        "false_suspicions": [f"{daemon}: {text}" for _, daemon, _, text in _lines(own.directory / "logs", begin) if _SUSPICION.search(text)],
+        "false_suspicions": [said for when, said in suspicions if not stalls.explain(when)],
+        "suspicions_in_stalls": [said for when, said in suspicions if stalls.explain(when)],
         "stalls": len(seen),
         "stall_longest_ms": max(seen, default=0.0),
     }
@@ -282,6 +289,6 @@ def draw(result: dict[str, Any]) -> None:
         q = result["quiet"]
         console().print(
             f"{q['minutes']:g} minutes beside two busy processes: {len(q['false_suspicions'])} false suspicions in {q['requests']} requests; "
-            f"{q['stalls']} stalls of the machine, the longest {q['stall_longest_ms']:.0f} ms",
+            f"{q['stalls']} stalls of the machine, the longest {q['stall_longest_ms']:.0f} ms, {len(q['suspicions_in_stalls'])} suspicions in them",
             markup=False,
         )

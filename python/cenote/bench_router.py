@@ -2,8 +2,9 @@
 
 A cluster of its own (one router, one executor) serves a model of one operator. One client process sends in closed loops: through the router
 as applications do, to the executor itself, and, as opaque messages of the same sizes, through a bare relay (mutual TLS, one gRPC stream each
-way, nothing else). A round takes them in turns, once with one request outstanding (latency), once with `outstanding` (throughput); each
-figure is the median of its rounds. CPU: user and system time of the daemon, from /proc, over the requests of a run.
+way, nothing else) and straight to who answers behind it. A round takes them in turns, once with one request outstanding (latency), once with
+`outstanding` (throughput); each figure is the median of its rounds. CPU: user and system time of the daemon, from /proc, over the requests
+of a run.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ credits = {outstanding}
 queue_max = {queue}
 """
 ELEMENTS = 16
-WAYS = ("bare", "router", "executor")
+WAYS = ("bare", "echo", "router", "executor")  # echo: bare, without the relay.
 _IDLE_BEFORE = 20
 _IDLE_S = 3.0
 _LATENCY_S = 1.0  # Of a run with one request outstanding, at most.
@@ -124,10 +125,10 @@ def _deploy(own: PrivateCluster) -> tuple[str, str, str]:
 
 @dataclass(frozen=True)
 class Loads:
-    """The client, the bare relay's address, and the processes whose time counts."""
+    """The client, where the bare ways go, and the processes whose time counts."""
 
     client: _Program
-    relay: str
+    bare: dict[str, str]
     pids: dict[str, int]
 
 
@@ -158,12 +159,13 @@ def loads(own: PrivateCluster) -> Iterator[Loads]:
         echo = start("--serve", "--reply-bytes", str(client.hello["reply_bytes"]))
         relay = start("--serve", "--forward", echo.hello["address"])
         pids = {"router": router["pid"], "executor": executor["pid"], "relay": relay.process.pid, "echo": echo.process.pid}
-        yield Loads(client, relay.hello["address"], pids)
+        yield Loads(client, {"bare": relay.hello["address"], "echo": echo.hello["address"]}, pids)
 
 
 def run(loads: Loads, way: str, outstanding: int, seconds: float) -> dict[str, Any]:
     before = {name: cpu_seconds(pid) for name, pid in loads.pids.items()}
-    result = loads.client.ask(way=way, relay=loads.relay, outstanding=outstanding, seconds=seconds)
+    bare = loads.bare.get(way)
+    result = loads.client.ask(way="bare" if bare else way, relay=bare or "", outstanding=outstanding, seconds=seconds)
     if result["failed"] or not result["requests"]:
         raise Error("internal", f"{way}, {outstanding} outstanding: {result['failed']} requests failed: {result['first_error']}")
     spent = {name: (cpu_seconds(pid) - before[name]) * 1e6 / result["requests"] for name, pid in loads.pids.items()}
@@ -216,12 +218,16 @@ def measure(*, rounds: int, seconds: float, outstanding: int, idle: int, report:
         sizes = started.client.hello
     one, full = ({way: _medians(runs[load, way]) for way in WAYS} for load in ("one", "full"))
     ratio = statistics.median(r["requests_per_s"] / b["requests_per_s"] for r, b in zip(runs["full", "router"], runs["full", "bare"], strict=True))
-    added = statistics.median(r["p50_us"] - e["p50_us"] for r, e in zip(runs["one", "router"], runs["one", "executor"], strict=True))
+
+    def added(middle: str, last: str) -> float:
+        return round(statistics.median(m["p50_us"] - e["p50_us"] for m, e in zip(runs["one", middle], runs["one", last], strict=True)), 1)
+
     return {
         "requests_per_s": full["router"]["requests_per_s"],
         "bare_requests_per_s": full["bare"]["requests_per_s"],
         "ratio": round(ratio, 3),
-        "added_p50_us": round(added, 1),
+        "added_p50_us": added("router", "executor"),
+        "bare_added_p50_us": added("bare", "echo"),
         "router_cpu_us": full["router"]["router_cpu_us"],
         "executor_cpu_us": full["router"]["executor_cpu_us"],
         "one_outstanding": one,
@@ -241,14 +247,15 @@ def draw(result: dict[str, Any]) -> None:
     for title, load in (("1", "one_outstanding"), (str(result["settings"]["outstanding"]), "full_load")):
         for way in WAYS:
             m = result[load][way]
-            middle, last = ("relay", "echo") if way == "bare" else ("router", "executor")
+            middle, last = ("relay", "echo") if way in ("bare", "echo") else ("router", "executor")
             rows.append([
                 title, way, f"{m['requests_per_s']:.0f}", f"{m['p50_us']:.0f}", f"{m['p99_us']:.0f}", f"{m['client_cpu_us']:.1f}",
                 f"{m[f'{middle}_cpu_us']:.1f}", f"{m[f'{last}_cpu_us']:.1f}",
             ])  # fmt: skip
     table(["outstanding", "way", *columns], rows, right=["outstanding", *columns])
     text = console()
-    text.print(f"{result['ratio']:.2f} of a bare relay's requests/s; a router adds {result['added_p50_us']:.0f} us to the median", markup=False)
+    text.print(f"{result['ratio']:.2f} of a bare relay's requests/s; a router adds {result['added_p50_us']:.0f} us to the median, a bare relay "
+               f"{result['bare_added_p50_us']:.0f} us", markup=False)  # fmt: skip
     idle = result["idle_clients"]
     if idle["bytes_each"] is not None:
         text.print(f"{idle['connected']} idle callers: {format_bytes(idle['bytes_each'])} of the router's memory each, "

@@ -9,6 +9,8 @@ namespace cenote {
 namespace {
 
 constexpr size_t kNameBytesMax = 128;  // Longer names are noise; comparing them would cost their product.
+// Table cells in all, some milliseconds: a router with very many models says "no such model" as quickly as any other.
+constexpr size_t kCellsMax = size_t{1} << 21;
 
 }  // namespace
 
@@ -32,11 +34,18 @@ std::string nearest_name(std::string_view name, std::span<const std::string> can
   if (name.size() > kNameBytesMax) return "";
   std::string best;
   size_t best_distance = SIZE_MAX;
+  size_t cells = 0;
   for (const std::string& candidate : candidates) {
     if (candidate.size() > kNameBytesMax) continue;
+    const size_t longer = std::max(name.size(), candidate.size());
+    const size_t shorter = std::min(name.size(), candidate.size());
+    const size_t allowed = std::min(std::max<size_t>(2, longer / 3), best_distance - 1);
+    if (longer - shorter > allowed) continue;  // So many insertions at least.
+    cells += name.size() * candidate.size();
+    if (cells > kCellsMax) break;
     const size_t distance = edit_distance(name, candidate);
-    const size_t allowed = std::max<size_t>(2, std::max(name.size(), candidate.size()) / 3);
-    if (distance <= allowed && distance < best_distance) best = candidate, best_distance = distance;
+    if (distance <= allowed) best = candidate, best_distance = distance;
+    if (distance == 0) break;
   }
   return best;
 }

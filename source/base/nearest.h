@@ -12,7 +12,7 @@ namespace cenote {
 size_t edit_distance(std::string_view a, std::string_view b);
 
 // The candidate with the least distance, the first of equals; empty if none is within a third of the longer
-// name (at least 2).
+// name (at least 2). Looks at as many candidates as a few milliseconds allow, the first ones.
 std::string nearest_name(std::string_view name, std::span<const std::string> candidates);
 
 // ", did you mean 'x'?" or "".

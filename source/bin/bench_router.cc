@@ -1,5 +1,5 @@
 // cenote-bench-router: the load behind `cenote bench router`, and the bare stream echo beside it. For each line of JSON on standard input
-//   {"way": "router" | "executor" | "bare", "outstanding": 64, "seconds": 2.0, "relay": "host:port" (bare only)}
+//   {"way": "router" | "executor" | "bare", "outstanding": 64, "seconds": 2.0, "relay": "host:port" (bare only: a relay, or who answers)}
 // it runs one closed loop and prints a line of JSON; {"way": "idle", "sessions": 1000} keeps so many callers connected. The first line says how large the messages are. With --serve it answers opaque messages
 // itself, or relays them, until its standard input ends; its first line says where.
 #include <sys/resource.h>

@@ -243,8 +243,9 @@ class AllWays final : public BenchLoad {
     return idle_.resize(options_.router, identity_, sessions, patience, why);
   }
   LoadResult through_bare(const std::string& relay, uint32_t outstanding, Duration duration) override {
-    if (bare_ == nullptr) bare_ = std::make_unique<BareLoad>(relay, identity_, request_bytes_);
-    return bare_->run(outstanding, duration);
+    std::unique_ptr<BareLoad>& bare = bare_[relay];
+    if (bare == nullptr) bare = std::make_unique<BareLoad>(relay, identity_, request_bytes_);
+    return bare->run(outstanding, duration);
   }
   size_t request_bytes() const override { return request_bytes_; }
   size_t reply_bytes() const override { return reply_bytes_; }
@@ -262,7 +263,7 @@ class AllWays final : public BenchLoad {
   ClosedLoop loop_{[this](uint32_t slot) { send(slot); }};
   std::unique_ptr<Client> client_;
   std::unique_ptr<ExecutorLoad> executor_;
-  std::unique_ptr<BareLoad> bare_;
+  std::map<std::string, std::unique_ptr<BareLoad>> bare_;  // By address.
   IdleSessions idle_;
 };
 

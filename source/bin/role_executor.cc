@@ -75,7 +75,7 @@ class ExecutorRole {
   absl::Status start() {
     CENOTE_ASSIGN_OR_RETURN(const wire::Identity identity, wire::load_node_identity(context_.state_directory + "/certificates"));
     CENOTE_ASSIGN_OR_RETURN(device_, ExecutorDevice::start(
-                                         context_.settings, *place_.device, [this](DeviceEvent event) { from_device(std::move(event)); },
+                                         context_.settings, *place_.device, [this](DeviceEvent event, bool soon) { from_device(std::move(event), soon); },
                                          [this](const Want& want) { (void)agent_->send(want); }));  // Without it, only later.
     service_ = wire::InferenceService::create({.opened = [this](SessionId s) { post(node::executor::SessionOpened{s}); },
                                                .arrived = [this](SessionId s, wire::InferUp up) { arrived(s, std::move(up)); },
@@ -208,12 +208,12 @@ class ExecutorRole {
 
   // ---- events: the device ----------------------------------------------------------------------------------------------
   // A small result is sent on by the thread that computed it. A large one takes time to encrypt, and what waits is computed meanwhile.
-  void from_device(DeviceEvent event) {
+  void from_device(DeviceEvent event, bool soon) {
     const auto* ended = std::get_if<node::executor::RunEnded>(&event);
     const bool small = ended != nullptr && std::ranges::all_of(ended->outputs, [](const Tensor& t) { return t.bytes.size() <= kSmallResultBytes; });
     if (!small) return mailbox_.post_answer(std::move(event));
     mailbox_.post_answer_quietly(std::move(event));
-    settled();
+    if (!soon) settled();  // Else with the next one.
   }
   void take(Event event) {
     if (auto* input = std::get_if<node::executor::Event>(&event)) {

@@ -11,6 +11,9 @@ namespace {
 constexpr Duration kFetchDoneWait = Duration::from_ms(5);
 // The same for a fetch that failed: the chunk's word says only that, FetchDone why.
 constexpr Duration kFailureWait = Duration::from_ms(500);
+// Results of the smallest models are told together: looking at each and sending it alone costs more than computing it.
+constexpr Duration kQuickRun = Duration::from_us(30);
+constexpr Duration kUnseenMax = Duration::from_us(100);
 
 load::GroupRule group_rule(const GroupSetting& setting) {
   switch (setting.kind) {
@@ -51,7 +54,7 @@ void HeldRevision::wait_fetched(Duration at_most) {
 }
 
 absl::StatusOr<std::unique_ptr<ExecutorDevice>> ExecutorDevice::start(const ClusterSettings& settings, const DeviceSettings& device,
-                                                                      std::function<void(DeviceEvent)> post, load::WantCallback want) {
+                                                                      Post post, load::WantCallback want) {
   std::unique_ptr<ExecutorDevice> out(new ExecutorDevice);
   out->load_options_.group = group_rule(settings.group);
   out->compute_ms_ = device.compute_ms;
@@ -77,7 +80,7 @@ absl::Status ExecutorDevice::attach(const std::string& cache_path, uint64_t cach
 }
 
 void ExecutorDevice::open(const Digest& revision, Acquired acquired) {
-  preparer_->post([this, revision, acquired = std::move(acquired)] { post_(prepare(revision, acquired)); });
+  preparer_->post([this, revision, acquired = std::move(acquired)] { post_(prepare(revision, acquired), false); });
 }
 
 Prepared ExecutorDevice::prepare(const Digest& revision, const Acquired& acquired) {
@@ -103,11 +106,21 @@ Prepared ExecutorDevice::prepare(const Digest& revision, const Acquired& acquire
 }
 
 void ExecutorDevice::run(node::executor::RunModel run, std::shared_ptr<HeldRevision> held) {
-  computer_->post([this, run = std::move(run), held = std::move(held)]() mutable {
+  computer_->post([this, worker = computer_.get(), run = std::move(run), held = std::move(held)]() mutable {
+    const Instant began = monotonic_now();
     node::executor::RunEnded ended = compute(run, *held);
     held.reset();  // Before the event: close() is the last holder's.
-    post_(std::move(ended));
+    post_(std::move(ended), next_ends_soon(began, *worker));
   });
+}
+
+// What waits behind a run is another of the same revision (node/executor.h hands over no other), so it takes as long.
+bool ExecutorDevice::next_ends_soon(Instant began, const Worker& worker) {
+  const Instant now = monotonic_now();
+  const Instant unseen_since = unseen_since_.value_or(now);
+  const bool soon = now - began <= kQuickRun && now - unseen_since <= kUnseenMax && worker.any_waiting();
+  unseen_since_ = soon ? std::optional(unseen_since) : std::nullopt;
+  return soon;
 }
 
 node::executor::RunEnded ExecutorDevice::compute(const node::executor::RunModel& run, HeldRevision& held) {
@@ -153,14 +166,14 @@ void ExecutorDevice::warm_up(const Digest& revision, std::shared_ptr<HeldRevisio
   computer_->post([this, revision, held = std::move(held)]() mutable {
     absl::Status status = held->model->warm_up();
     held.reset();
-    post_(node::executor::WarmUpEnded{revision, std::move(status)});
+    post_(node::executor::WarmUpEnded{revision, std::move(status)}, false);
   });
 }
 
 void ExecutorDevice::close(const Digest& revision, std::shared_ptr<HeldRevision> held) {
   preparer_->post([this, revision, held = std::move(held)]() mutable {
     held.reset();
-    post_(Closed{revision});
+    post_(Closed{revision}, false);
   });
 }
 

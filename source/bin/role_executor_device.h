@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <variant>
 
@@ -51,9 +52,12 @@ using DeviceEvent = std::variant<Prepared, Closed, node::executor::RunEnded, nod
 
 class ExecutorDevice {
  public:
+  // `soon`: another event follows within microseconds, the two may be looked at together.
+  using Post = std::function<void(DeviceEvent event, bool soon)>;
+
   // Events are posted from its threads; `want` is called by the computing one.
-  static absl::StatusOr<std::unique_ptr<ExecutorDevice>> start(const ClusterSettings& settings, const DeviceSettings& device,
-                                                               std::function<void(DeviceEvent)> post, load::WantCallback want);
+  static absl::StatusOr<std::unique_ptr<ExecutorDevice>> start(const ClusterSettings& settings, const DeviceSettings& device, Post post,
+                                                               load::WantCallback want);
   // Ends what computes (its waits end with kUnavailable once the cache's view was told that the agent is lost) and closes everything.
   ~ExecutorDevice();
 
@@ -70,11 +74,13 @@ class ExecutorDevice {
   ExecutorDevice() = default;
   Prepared prepare(const Digest& revision, const Acquired& acquired);
   node::executor::RunEnded compute(const node::executor::RunModel& run, HeldRevision& held);
+  bool next_ends_soon(Instant began, const Worker& worker);
 
   load::LoadOptions load_options_;
   std::map<std::string, double> compute_ms_;
-  std::function<void(DeviceEvent)> post_;
+  Post post_;
   load::WantCallback want_;
+  std::optional<Instant> unseen_since_;          // The computing thread's: when it first posted one that may wait for the next.
   std::unique_ptr<device::Device> device_;
   std::unique_ptr<cache::CacheView> view_;
   std::unique_ptr<execute::Engine> engine_;

@@ -7,11 +7,12 @@ import os
 import signal
 import threading
 
+import pytest
 import torch
 from integration.cases import Case, deploy_stacks
 from integration.running import Running, member, stopped, until
 
-from cenote import temperatures
+from cenote import bench_notice, temperatures
 from cenote.cluster import Cluster
 
 _DEADLINE_S = 10.0
@@ -98,3 +99,12 @@ def test_a_silent_member_is_told_of_and_not_lost(running: Running) -> None:
             os.kill(victim["pid"], signal.SIGCONT)
         until(lambda: not any("not heard" in note for note in member(cluster, "memory-1")["notes"]), "it is heard again")
         assert member(cluster, "memory-1")["pid"] == victim["pid"]
+
+
+@pytest.mark.skipif(not os.environ.get("TESTS_LONG"), reason="tests/run.sh --long runs it: ten minutes")
+def test_nobody_is_suspected_in_ten_minutes_beside_two_busy_processes() -> None:
+    """But for what stalls of the machine explain, which a thread of this process sees."""
+    result = bench_notice.measure(rounds=0, quiet_minutes=10, report=lambda _: None)
+    quiet = result["quiet"]
+    assert quiet["false_suspicions"] == [], quiet
+    assert result["failed_requests"] == [] and quiet["requests"] > 0

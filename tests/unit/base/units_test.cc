@@ -88,6 +88,16 @@ TEST(Nearest, a_typing_error_finds_its_name_and_nonsense_finds_none) {
   EXPECT_EQ(nearest_name("capactiy", names), "capacity");
   EXPECT_EQ(nearest_name("zzzzzzzz", names), "");
   EXPECT_EQ(nearest_name(std::string(1000, 'p'), names), "");
+  EXPECT_EQ(nearest_name("pot", names), "port");
+  EXPECT_EQ(nearest_name("hort", names), "port");  // Of two that are as near, the first.
+  EXPECT_EQ(nearest_name("host", names), "host");
+}
+
+TEST(Nearest, of_very_many_names_only_the_first_are_compared) {
+  std::vector<std::string> names(1'000, std::string(100, 'a'));
+  names.front() = std::string(99, 'x');
+  names.back() = std::string(100, 'x');
+  EXPECT_EQ(nearest_name(std::string(100, 'x'), names), names.front());
 }
 
 TEST(Utf8, only_shortest_forms_without_control_characters_are_text) {

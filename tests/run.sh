@@ -14,7 +14,8 @@ Installs what is missing (third_party/install.sh), builds, and runs all tests. E
 
   --setup-only   install only
   --long         ten thousand callers at one router, ten minutes in which nobody may be suspected, fuzz each target for two minutes, run
-                 the whole matrix of faults, and run the unit tests under the address and the thread sanitizer too
+                 the whole matrix of faults, run the unit tests under the address and the thread sanitizer too, and the integration
+                 tests on daemons with the thread sanitizer
   --only NAME    only these tests, with the builds they need: tidy, unit, python, integration, verbs, faults, fuzz, asan, tsan
                  (tsan implies --long)
   --help         this text
@@ -78,7 +79,7 @@ with_sanitizers() {
   export ASAN_OPTIONS="log_path=$results/sanitizer.address:detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1"
   export UBSAN_OPTIONS="log_path=$results/sanitizer.undefined:print_stacktrace=1"
   export LSAN_OPTIONS="suppressions=$root/tests/sanitizers/leaks.supp:print_suppressions=0"
-  export TSAN_OPTIONS="log_path=$results/sanitizer.thread:ignore_noninstrumented_modules=1:second_deadlock_stack=1"
+  export TSAN_OPTIONS="log_path=$results/sanitizer.thread:ignore_noninstrumented_modules=1:second_deadlock_stack=1:atexit_sleep_ms=100:suppressions=$root/tests/sanitizers/races.supp:print_suppressions=0"
   local code=0 report
   "$@" || code=$?
   for report in $(sanitizer_reports); do
@@ -91,11 +92,11 @@ with_sanitizers() {
   return "$code"
 }
 # Only the daemons are sanitized, and the program that stands for many callers. The Python in front of them keeps the plain module, which a plain interpreter can load.
-build_asan_daemons() {
-  configure asan
-  build asan --target cenoted cenote-bench-router
-  mkdir -p build/asan/lib
-  ln -sf "$root"/build/dev/lib/_native*.so build/asan/lib/
+build_sanitized_daemons() {  # PRESET
+  configure "$1"
+  build "$1" --target cenoted cenote-bench-router
+  mkdir -p "build/$1/lib"
+  ln -sf "$root"/build/dev/lib/_native*.so "build/$1/lib/"
 }
 build_fuzzers() {
   configure fuzz -DCENOTE_FUZZ_SECONDS="$([ -n "$long" ] && echo 120 || echo 3)"
@@ -110,7 +111,7 @@ planned=()
 test_step() { planned+=("$1:$4"); plan "$@"; }
 
 if wants tidy; then test_step tidy 10 test "tidy: edges, vendors, bans" run_pytest tidy dev tests/tidy; fi
-if wants unit || wants python || wants integration || wants verbs || wants faults || wants asan; then
+if wants unit || wants python || wants integration || wants verbs || wants faults || wants asan || { [ -n "$long" ] && wants tsan; }; then
   plan configure 8 must "configure (preset dev)" configure dev
   plan build 420 must "build (preset dev)" build dev
 fi
@@ -143,10 +144,12 @@ if wants fuzz && [ -f tests/fuzz/CMakeLists.txt ]; then
     echo "fuzz: left out, clang++ is not installed"
   fi
 fi
-if wants asan && has 'tests/integration/test_*.py'; then
-  test_step asan-build 400 test "build the daemons with sanitizers (preset asan)" build_asan_daemons
-  test_step asan 300 test "integration tests on sanitized daemons" with_sanitizers run_pytest asan asan tests/integration
-fi
+daemons_with() {  # PRESET SECONDS_OF_BUILD SECONDS
+  test_step "$1-build" "$2" test "build the daemons with sanitizers (preset $1)" build_sanitized_daemons "$1"
+  test_step "$1" "$3" test "integration tests on sanitized daemons (preset $1)" with_sanitizers run_pytest "$1" "$1" tests/integration
+}
+if wants asan && has 'tests/integration/test_*.py'; then daemons_with asan 400 300; fi
+if [ -n "$long" ] && wants tsan && has 'tests/integration/test_*.py'; then daemons_with tsan 700 900; fi
 if [ -n "$long" ]; then
   for preset in asan tsan; do
     if wants "$preset"; then

@@ -6,7 +6,7 @@
 //   - who unlocks an absl::Mutex comes before who locks it next (gRPC has no other mutex),
 //   - who begins an operation comes before its callback,
 //   - a server's reactor is set up before its OnCancel, and all of its callbacks come before its OnDone (whoever is the last to count
-//     down may be the library, whose count is not seen).
+//     down may be the library, whose count is not seen), and these before the end of the server's Shutdown.
 // Our definitions are found before the libraries' own, which they call.
 #include <dlfcn.h>
 #include <sanitizer/tsan_interface.h>
@@ -17,6 +17,7 @@
 #include "absl/base/options.h"
 #include "absl/synchronization/mutex.h"
 #include "grpc/grpc.h"
+#include "grpcpp/server.h"
 #include "grpcpp/support/callback_common.h"
 #include "grpcpp/support/server_callback.h"
 
@@ -91,6 +92,19 @@ void grpc::internal::ServerCallbackCall::ScheduleOnDone(bool inline_ondone) {
   static const auto real = as<void(ServerCallbackCall*, bool)>(next("_ZN4grpc8internal18ServerCallbackCall14ScheduleOnDoneEb"));
   __tsan_acquire(&callbacks_outstanding_);
   real(this, inline_ondone);
+}
+
+// Each call has one reference to its server until it is done.
+void grpc::Server::UnrefWithPossibleNotify() {
+  static const auto real = as<void(Server*)>(next("_ZN4grpc6Server23UnrefWithPossibleNotifyEv"));
+  __tsan_release(this);
+  real(this);
+}
+
+void grpc::Server::UnrefAndWaitLocked() {
+  static const auto real = as<void(Server*)>(next("_ZN4grpc6Server18UnrefAndWaitLockedEv"));
+  real(this);
+  __tsan_acquire(this);
 }
 
 namespace absl {

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from integration.cases import check, deploy_stacks
 from integration.corruption import flip_memory
-from integration.running import SETTINGS, BringUp, Running, make, member, stopped, until
+from integration.running import SETTINGS, SLOWNESS, BringUp, Running, make, member, stopped, until
 from integration.small_models import Stack
 
 from cenote import temperatures
 from cenote.cluster import Cluster
 
 SERVERS = ("memory-0", "memory-1", "memory-2")
-REPAIR_S = 120.0  # Of a loaded machine; some seconds of one that has nothing else to do.
+REPAIR_S = 120.0 * SLOWNESS  # Of a loaded machine; some seconds of one that has nothing else to do.
 
 
 def _three(base: Path, replicas: int = 2, repair_after: str = "2s") -> Running:

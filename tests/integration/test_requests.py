@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from integration.running import BringUp, Running, emulated, member, until
+from integration.running import SLOWNESS, BringUp, Running, emulated, member, until
 from integration.small_models import Lookup, Stack
 
 from cenote import processes, temperatures
 from cenote.cluster import Answer, Cluster
 from cenote.errors import Error
 
-RUN_MS = 1500.0  # Of a run of the model "slow": long enough to end something meanwhile.
+RUN_MS = 1500.0 * SLOWNESS  # Of a run of the model "slow": long enough to end something meanwhile.
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ import threading
 import pytest
 import torch
 from integration.cases import Case, deploy_stacks
-from integration.running import Running, member, stopped, until
+from integration.running import SLOWNESS, Running, member, stopped, until
 
 from cenote import bench_notice, temperatures
 from cenote.cluster import Cluster
 
-_DEADLINE_S = 10.0
+_DEADLINE_S = 10.0 * SLOWNESS
 
 
 def _ask(cluster: Cluster, case: Case) -> None:

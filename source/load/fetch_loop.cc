@@ -94,7 +94,7 @@ bool Fetcher::Loop::poll(Instant now) {
       continue;
     }
     flying_.erase(flying);
-    servers.succeeded(read.server, now);
+    servers.succeeded(read.server, now - posted_at, now);
     const uint64_t size = read.run.size_bytes(read.work->block.ref.size_bytes);
     stats.fetched_bytes += size;
     ServerSeen& server = seen(read.server);

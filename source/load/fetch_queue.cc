@@ -131,11 +131,16 @@ std::optional<FetchQueue::Read> FetchQueue::next_of(Job& job, const ReplicaView&
   return std::nullopt;
 }
 
+int FetchQueue::rank(const std::string& server, const std::set<std::string>& distrusted, const ReplicaView& replicas, Instant now) {
+  if (distrusted.contains(server) || replicas.avoided(server)) return 2;
+  return replicas.slow(server, now) ? 1 : 0;
+}
+
 std::optional<std::string> FetchQueue::choose(const Work& work, const ReplicaView& replicas, Instant now,
                                               std::set<std::string>& needed, bool& pending) const {
-  for (const bool last : {false, true}) {
+  for (int turn = 0; turn < kRanks; ++turn) {
     for (const std::string& server : work.block.replicas) {
-      if ((work.distrusted.contains(server) || replicas.avoided(server)) != last) continue;
+      if (rank(server, work.distrusted, replicas, now) != turn) continue;
       switch (replicas.availability(server, work.block.ref.id, now)) {
         case Availability::kReady:
           if (!replicas.fresh(server, work.block.ref.id, now)) needed.insert(server);
@@ -156,9 +161,9 @@ std::vector<Digest> FetchQueue::ungranted(const std::string& server, const Repli
   std::vector<Digest> ids;
   std::set<Digest> seen;
   const auto consider = [&](const FetchBlock& block, const std::set<std::string>& distrusted) {
-    for (const bool pass : {false, true}) {
+    for (int turn = 0; turn < kRanks; ++turn) {
       for (const std::string& replica : block.replicas) {
-        if ((distrusted.contains(replica) || replicas.avoided(replica)) != pass) continue;
+        if (rank(replica, distrusted, replicas, now) != turn) continue;
         if (replicas.availability(replica, block.ref.id, now) == Availability::kLater) continue;
         if (replica == server && !replicas.fresh(server, block.ref.id, now) && seen.insert(block.ref.id).second) {
           ids.push_back(block.ref.id);

@@ -5,8 +5,8 @@
 // take turns, read by read: whichever has had the fewest bytes is next, so that a small revision that one device waits for does not wait
 // for the whole of a large one that another asked for first. A job that comes later, or that could not be read for a while, begins where
 // the others are: what they got meanwhile is not made up for. Nobody waits for the rest, and whole ones are worth more. A block wanted by
-// several jobs is one piece of work. Replicas are taken in the job's order; one that sent corrupt bytes of a block comes last for that
-// block. Kept chunks are checked job by job, urgent ones first. Thread-compatible.
+// several jobs is one piece of work. Replicas are taken in the job's order; slow ones come after the others, and one that sent corrupt
+// bytes of a block last for that block. Kept chunks are checked job by job, urgent ones first. Thread-compatible.
 #pragma once
 
 #include <cstdint>
@@ -39,6 +39,8 @@ class ReplicaView {
   virtual bool fresh(const std::string& server, const Digest& block, Instant now) const = 0;
   // Asked only where no other can be: somebody has not heard of it for a moment.
   virtual bool avoided(const std::string&) const { return false; }
+  // Asked only where no other can be that is not avoided: its reads take much longer than the others'.
+  virtual bool slow(const std::string&, Instant) const { return false; }
 };
 
 struct FetchLimits {
@@ -127,6 +129,9 @@ class FetchQueue {
   void insert_in_order(Job& job);
   void take_turn(Job& job, uint64_t bytes);
   std::optional<Read> next_of(Job& job, const ReplicaView& replicas, Instant now, std::set<std::string>& needed);
+  // Replicas of a smaller rank are asked first.
+  static constexpr int kRanks = 3;
+  static int rank(const std::string& server, const std::set<std::string>& distrusted, const ReplicaView& replicas, Instant now);
   // Which replica to use now; `pending` if a grant must come first.
   std::optional<std::string> choose(const Work& work, const ReplicaView& replicas, Instant now, std::set<std::string>& needed,
                                     bool& pending) const;

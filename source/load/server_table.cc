@@ -1,6 +1,7 @@
 #include "load/server_table.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "base/log.h"
@@ -58,6 +59,11 @@ bool ServerTable::fresh(const std::string& name, const Digest& block, Instant no
   if (found == servers_.end()) return false;
   const auto held = found->second.held.find(block);
   return held != found->second.held.end() && now < held->second.renew_at;
+}
+
+bool ServerTable::slow(const std::string& name, Instant now) const {
+  const auto found = servers_.find(name);
+  return found != servers_.end() && now < found->second.slow_until;
 }
 
 bool ServerTable::may_ask(const std::string& name, Instant now) const {
@@ -144,11 +150,13 @@ void ServerTable::fail(const std::string& name, Instant now) {
   end_probes(server);
   silence_.forget(name);
   server.held.clear();
+  server.timed = 0;
+  server.slow_until = {};
   server.backoff = std::clamp(server.backoff * 2, limits_.backoff_min, limits_.backoff_max);
   server.retry_at = now + server.backoff;
 }
 
-void ServerTable::succeeded(const std::string& name, Instant now) {
+void ServerTable::succeeded(const std::string& name, Duration took, Instant now) {
   const auto found = servers_.find(name);
   if (found == servers_.end()) return;
   Server& server = found->second;
@@ -156,6 +164,24 @@ void ServerTable::succeeded(const std::string& name, Instant now) {
   server.heard_at = now;
   silence_.heard(now, name);
   if (server.flying > 0 && --server.flying == 0) silence_.settle(name);
+  time(server, took, now);
+}
+
+void ServerTable::time(Server& server, Duration took, Instant now) {
+  if (server.timed_at + kSlowFor <= now) server.timed = 0;
+  server.timed_at = now;
+  server.mean = ++server.timed == 1 ? took : server.mean + Duration{(took - server.mean).ns / std::min<int64_t>(server.timed, kTimedOver)};
+  if (limits_.slow_factor <= 0) return;
+  const auto known = [&](const Server& one) { return one.timed >= kTimedMin && now < one.timed_at + kSlowFor; };
+  double quickest = std::numeric_limits<double>::infinity();
+  for (const auto& [name, one] : servers_) {
+    if (known(one)) quickest = std::min(quickest, one.mean.seconds());
+  }
+  for (auto& [name, one] : servers_) {  // All: what is slow shows when another turns out to be quick.
+    if (!known(one)) continue;
+    const bool slow = one.mean > limits_.slow_floor && one.mean.seconds() > limits_.slow_factor * quickest;
+    one.slow_until = slow ? one.timed_at + kSlowFor : Instant{};
+  }
 }
 
 std::vector<std::string> ServerTable::watch(Instant now, fabric::LocalSpan scratch) {

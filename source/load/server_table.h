@@ -7,6 +7,10 @@
 // over an endpoint of its own, so that it does not queue behind them. The probe decides, not the age of a read, which on a slow link may be great:
 // the data path's life is measured on the data path, and a stopped process whose NIC serves on is no fault. A call for grants that is not
 // answered in silence_max goes on, but others are asked meanwhile.
+//
+// Slowness is this agent's own view, and passes within seconds: policy/health.h judges slowly and for all. What counts is how long reads take, not
+// bytes per second: so many are in flight whoever serves them, and a shared link makes all of them longer alike. Who is slow comes after the others for
+// kSlowFor, then is tried again; without that its reads would fill all places and the others would wait behind them.
 // Loop-affine, as the Transport it connects through.
 #pragma once
 
@@ -30,6 +34,8 @@ struct ServerLimits {
   Duration backoff_min = Duration::from_ms(100);
   Duration backoff_max = Duration::from_seconds(2);
   Duration silence_max = Duration::from_ms(120);
+  double slow_factor = 4;                           // A mean read is so many times longer than the quickest peer's: slow. 0: nobody is.
+  Duration slow_floor = Duration::from_ms(4);       // Nor is who answers within this.
 };
 
 class ServerTable final : public ReplicaView {
@@ -43,6 +49,7 @@ class ServerTable final : public ReplicaView {
   Availability availability(const std::string& server, const Digest& block, Instant now) const override;
   bool fresh(const std::string& server, const Digest& block, Instant now) const override;
   bool avoided(const std::string& server) const override { return avoided_.contains(server); }
+  bool slow(const std::string& server, Instant now) const override;
   // Whom the controller does not hear.
   void avoid(std::set<std::string> servers) { avoided_ = std::move(servers); }
 
@@ -59,7 +66,7 @@ class ServerTable final : public ReplicaView {
                     fabric::Tag tag, Instant now);
   // Breaks the endpoint and backs off. No read of this server writes any more.
   void fail(const std::string& server, Instant now);
-  void succeeded(const std::string& server, Instant now);  // One of its reads.
+  void succeeded(const std::string& server, Duration took, Instant now);  // One of its reads.
 
   // First of all in a round, before completions are taken.
   void awake(Instant now) { silence_.awake(now); }
@@ -69,6 +76,8 @@ class ServerTable final : public ReplicaView {
   bool probe_ended(const fabric::Completion& completion, Instant now);
   Instant next_watch() const;
   StallCount stalls() const { return silence_.stalls(); }
+  static constexpr Duration kSlowFor = Duration::from_seconds(1);  // And older times do not count.
+  static constexpr uint32_t kTimedMin = 4;                         // Fewer reads say nothing.
   static constexpr uint64_t kProbeBytes = 64;
   static constexpr fabric::Tag kProbeTags = fabric::Tag{1} << 63;  // Reads have smaller ones.
   void clear();  // Ends all endpoints.
@@ -97,9 +106,15 @@ class ServerTable final : public ReplicaView {
     Duration backoff;
     size_t flying = 0;
     Instant heard_at;          // Of its data path, while reads fly.
+    Duration mean;             // Of its last reads' times, about kTimedOver of them.
+    uint32_t timed = 0;        // How many it is of.
+    Instant timed_at;          // When the last came.
+    Instant slow_until;
     std::unique_ptr<fabric::Endpoint> probe_endpoint;
     fabric::Tag probe = 0;     // Under way. 0: none.
   };
+  static constexpr int64_t kTimedOver = 8;
+  void time(Server& server, Duration took, Instant now);
   void probe(Server& server, Instant now, fabric::LocalSpan scratch);
   void end_probes(Server& server);
   Duration beat() const { return beat_interval(limits_.silence_max); }

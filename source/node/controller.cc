@@ -51,7 +51,8 @@ Instant Controller::next_deadline() const {
   for (const CommitAsked& commit : waiting_commits_) next = std::min(next, commit.deadline);
   if (!settled_) next = std::min(next, settle_at_);
   if (garbage_dirty_ && settled_ && catalogue_.held_because().empty()) next = std::min(next, garbage_from_);
-  if (replica_news_ && settled_) next = std::min(next, replicas_told_ + kReplicaNews);
+  if (replica_news_ && settled_) next = std::min(next, replicas_told_ + replica_news_every());
+  if (news_left_ || (told_dirty_ && settled_)) next = std::min(next, now_);
   if (catalogue_.lineage() == 0 && !lineage_asked_) next = std::min(next, lineage_at_);
   return next;
 }

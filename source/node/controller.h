@@ -140,7 +140,12 @@ class Controller {
   static constexpr Duration kCopyMax = Duration::from_ms(300'000);      // A copy of which nothing is heard for so long has failed.
   static constexpr Duration kLeaveStalled = Duration::from_ms(10'000);  // A server that is to leave does, if no copy ended for so long,
   static constexpr Duration kCopyStalled = Duration::from_ms(50'000);   // or so much longer while one is under way: it may try three sources.
-  static constexpr Duration kReplicaNews = Duration::from_ms(250);      // An assignment is long: copies that end one by one share one.
+  // An assignment is as long as the catalogue: copies that end one by one share one, and of a large catalogue they come so rarely that telling takes a
+  // tenth of the time or so; agents go on reading the replicas they know of. In one step as many are told as this many blocks allow, but one.
+  static constexpr Duration kReplicaNews = Duration::from_ms(250);
+  static constexpr Duration kReplicaNewsMax = Duration::from_ms(30'000);
+  static constexpr Duration kReplicaNewsPerBlock = Duration::from_us(40);  // And agent.
+  static constexpr size_t kToldPerStep = 1 << 14;
   static constexpr size_t kChecksMax = 4096;     // Of one server, at once.
   static constexpr Duration kHealthRound = Duration::from_ms(1'000);
   static constexpr size_t kDeploysMax = 256;
@@ -175,6 +180,7 @@ class Controller {
     uint64_t told_sequence = 0;
     uint64_t directive_version = 0;
     uint64_t suspects_told = 0;        // Of suspects_version_.
+    uint64_t news_told = 0;            // Of news_.
     std::optional<Assignment> assignment;  // As last sent on this stream.
     std::optional<ClusterView> view;
   };
@@ -297,7 +303,13 @@ class Controller {
 
   // controller_directives.cc
   void collect_garbage(Instant now);
+  Duration replica_news_every() const;
   void tell_members(Instant now, Actions& actions);
+  struct News {
+    policy::AssignView view;
+    std::optional<ClusterView> cluster;  // Made for the first router.
+  };
+  void tell_news(Instant now, Member& member, News& news, Actions& actions);
   void tell(Instant now, Member& member, Directive directive, Actions& actions);
   void tell_memory(Instant now, Member& member, bool send_inventory, Actions& actions);
   policy::AssignView assign_view() const;
@@ -353,8 +365,10 @@ class Controller {
 
   uint64_t version_;
   bool told_dirty_ = true;                        // Assignments and views may have changed.
-  bool replica_news_ = false;                     // So may replicas alone: told kReplicaNews after the last assignment.
-  Instant replicas_told_{-kReplicaNews.ns};
+  bool replica_news_ = false;                     // So may replicas alone: told replica_news_every() after the last assignment.
+  Instant replicas_told_{-kReplicaNewsMax.ns};
+  uint64_t news_ = 0;                             // Rises when members are to be told anew;
+  bool news_left_ = false;                        // some are told in the next step.
   bool garbage_dirty_ = true;
   bool settled_ = false;
   Instant settle_at_;

@@ -1,4 +1,5 @@
 // What members are told: assignments, views, drops, heartbeats.
+#include <algorithm>
 #include <utility>
 
 #include "base/status.h"
@@ -54,31 +55,50 @@ void Controller::tell_memory(Instant now, Member& member, bool send_inventory, A
   tell(now, member, std::move(directive), actions);
 }
 
+Duration Controller::replica_news_every() const {
+  const auto agents = std::count_if(members_.begin(), members_.end(), [](const auto& member) { return member.second.report.role == Role::kAgent; });
+  return std::clamp(kReplicaNewsPerBlock * static_cast<int64_t>(catalogue_.blocks().size()) * agents, kReplicaNews, kReplicaNewsMax);
+}
+
+void Controller::tell_news(Instant now, Member& member, News& news, Actions& actions) {
+  if (member.report.role == Role::kAgent) {
+    Assignment assignment = policy::make_assignment(news.view, member.report.name, devices_of(member));
+    if (member.assignment && policy::same_assignment(*member.assignment, assignment)) return;
+    member.assignment = assignment;
+    assignment.version = ++version_;
+    for (const auto& [revision, until] : evict_until_) assignment.evict.push_back(revision);
+    tell(now, member, std::move(assignment), actions);
+    replicas_told_ = now;
+  } else if (member.report.role == Role::kRouter) {
+    if (!news.cluster) news.cluster = policy::make_cluster_view(news.view);
+    if (member.view && policy::same_view(*member.view, *news.cluster)) return;
+    member.view = *news.cluster;
+    ClusterView sent = *news.cluster;
+    sent.version = ++version_;
+    tell(now, member, std::move(sent), actions);
+  }
+}
+
 void Controller::tell_members(Instant now, Actions& actions) {
-  std::optional<policy::AssignView> view;
-  std::optional<ClusterView> cluster;
-  if (replica_news_ && now >= replicas_told_ + kReplicaNews) told_dirty_ = true;
+  if (replica_news_ && now >= replicas_told_ + replica_news_every()) told_dirty_ = true;
+  if (settled_ && told_dirty_ && !news_left_) {  // Who was left comes before who would hear more.
+    ++news_;
+    told_dirty_ = replica_news_ = false;
+  }
+  std::optional<News> news;
+  size_t told = 0;
+  news_left_ = false;
   for (auto& [name, member] : members_) {
     if (member.stream == 0) continue;
-    if (settled_ && told_dirty_ && member.report.role == Role::kAgent) {
-      if (!view) view = assign_view();
-      Assignment assignment = policy::make_assignment(*view, name, devices_of(member));
-      if (!member.assignment || !policy::same_assignment(*member.assignment, assignment)) {
-        member.assignment = assignment;
-        assignment.version = ++version_;
-        for (const auto& [revision, until] : evict_until_) assignment.evict.push_back(revision);
-        tell(now, member, std::move(assignment), actions);
-        replicas_told_ = now;
-      }
-    }
-    if (settled_ && told_dirty_ && member.report.role == Role::kRouter) {
-      if (!view) view = assign_view();
-      if (!cluster) cluster = policy::make_cluster_view(*view);
-      if (!member.view || !policy::same_view(*member.view, *cluster)) {
-        member.view = *cluster;
-        ClusterView sent = *cluster;
-        sent.version = ++version_;
-        tell(now, member, std::move(sent), actions);
+    if (member.news_told != news_) {
+      const size_t cost = member.report.role == Role::kAgent ? catalogue_.blocks().size() : 0;
+      if (cost > 0 && told > 0 && told + cost > kToldPerStep) {
+        news_left_ = true;
+      } else {
+        if (!news) news = News{.view = assign_view(), .cluster = {}};
+        told += cost;
+        member.news_told = news_;
+        tell_news(now, member, *news, actions);
       }
     }
     if (member.dropping_changed || member.copies_changed) tell_memory(now, member, false, actions);
@@ -90,7 +110,6 @@ void Controller::tell_members(Instant now, Actions& actions) {
       tell(now, member, Heartbeat{}, actions);
     }
   }
-  if (settled_ && told_dirty_) told_dirty_ = replica_news_ = false;
 }
 
 }  // namespace cenote::node

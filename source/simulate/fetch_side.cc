@@ -66,7 +66,7 @@ void FetchSide::post(Instant now) {
     const fabric::Tag tag = next_tag_++;
     const absl::Status status = servers_.read(read->server, *read->work, read->run, target, tag, now);
     if (status.ok()) {
-      flying_.emplace(tag, *read);
+      flying_.emplace(tag, Flying{*read, now});
       continue;
     }
     queue_.failed(*read);
@@ -84,13 +84,13 @@ bool FetchSide::poll(Instant now) {
   for (size_t i = 0; i < count; ++i) {
     const auto flying = flying_.find(completions[i].tag);
     if (flying == flying_.end()) continue;
-    const load::FetchQueue::Read read = flying->second;
+    const auto [read, posted_at] = flying->second;
     if (completions[i].code != absl::StatusCode::kOk) {
       lose(read.server, now, "the read failed");
       continue;
     }
     flying_.erase(flying);
-    servers_.succeeded(read.server, now);
+    servers_.succeeded(read.server, now - posted_at, now);
     if (const uint32_t to_check = queue_.arrived(read, now); to_check != 0) check(read, to_check);
   }
   return count != 0;
@@ -147,11 +147,11 @@ void FetchSide::lose(const std::string& server, Instant now, std::string_view wh
 
 void FetchSide::reopen_reads(const std::string& server) {
   for (auto flying = flying_.begin(); flying != flying_.end();) {
-    if (flying->second.server != server) {
+    if (flying->second.read.server != server) {
       ++flying;
       continue;
     }
-    const load::FetchQueue::Read read = flying->second;
+    const load::FetchQueue::Read read = flying->second.read;
     flying = flying_.erase(flying);
     queue_.failed(read);
   }

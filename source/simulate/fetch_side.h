@@ -47,7 +47,11 @@ class FetchSide {
   load::FetchQueue queue_;
   load::ServerTable servers_;
   std::set<std::string> known_;                           // Servers that may be asked.
-  std::map<fabric::Tag, load::FetchQueue::Read> flying_;
+  struct Flying {
+    load::FetchQueue::Read read;
+    Instant posted_at;
+  };
+  std::map<fabric::Tag, Flying> flying_;
   fabric::Tag next_tag_ = 1;
   std::set<std::string> needed_;
   Instant deferred_until_;

@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -46,7 +47,10 @@ struct FaultPlan {
   double silence_chance = 0;
   double corrupt_chance = 0;
   double death_chance = 0;
+  std::optional<Address> only;                 // The peer that the chances are for. Empty: all.
+  Duration delay_min;                          // Delays are drawn evenly between the two;
   Duration delay_max = Duration::from_ms(5);
+  Duration delay_cap = Duration{INT64_MAX};    // longer ones end then.
 };
 
 struct FaultCounts {
@@ -104,7 +108,7 @@ class FaultyTransport final : public Transport {
 
   using PeerName = std::pair<std::string, std::string>;
   static PeerName name_of(const Address& peer) { return {peer.provider, peer.bytes}; }
-  Fault draw();
+  Fault draw(const Address& peer);
   void corrupt(std::span<std::byte> bytes);
   bool peer_dead(const Address& peer) const;
   bool peer_silent(const Address& peer) const;

@@ -37,7 +37,7 @@ absl::Status FaultyEndpoint::post(bool write, const RemoteSpan& remote, const Lo
   const uint64_t number = transport_.next_number_;
   FaultyTransport::Operation operation{.endpoint = this, .tag = tag, .deadline = deadline, .write = write};
   operation.local = bytes.subspan(local.offset_bytes, local.size_bytes);
-  operation.fault = transport_.draw();
+  operation.fault = transport_.draw(peer_);
   if (transport_.peer_silent(peer_)) operation.fault = {FaultKind::kSilence, {}};
   if (transport_.peer_dead(peer_)) operation.fault = {FaultKind::kPeerDeath, {}};
   CENOTE_RETURN_IF_ERROR(pass_on(operation, number, remote, local));

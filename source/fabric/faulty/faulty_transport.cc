@@ -52,12 +52,14 @@ absl::StatusOr<std::unique_ptr<Endpoint>> FaultyTransport::connect(const Address
   return std::make_unique<FaultyEndpoint>(*this, std::move(inner), peer);
 }
 
-Fault FaultyTransport::draw() {
+Fault FaultyTransport::draw(const Address& peer) {
   const std::lock_guard lock(mutex_);
   // Two draws for every operation, so that a plan's later faults do not depend on its earlier ones' kinds.
   double dice = rng_.unit();
-  const Duration delay{static_cast<int64_t>(rng_.unit() * static_cast<double>(plan_.delay_max.ns))};
+  const auto width = static_cast<double>((plan_.delay_max - plan_.delay_min).ns);
+  const Duration delay = std::min(plan_.delay_cap, plan_.delay_min + Duration{static_cast<int64_t>(rng_.unit() * width)});
   if (const auto fault = plan_.at.find(next_number_); fault != plan_.at.end()) return fault->second;
+  if (plan_.only && *plan_.only != peer) return {};
   const std::array<std::pair<double, FaultKind>, 5> chances = {{{plan_.delay_chance, FaultKind::kDelay},
                                                                 {plan_.error_chance, FaultKind::kError},
                                                                 {plan_.silence_chance, FaultKind::kSilence},

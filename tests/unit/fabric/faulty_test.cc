@@ -139,6 +139,24 @@ TEST_F(Faulty, a_silenced_peer_answers_nothing_until_it_is_revived) {
   EXPECT_EQ(read(), absl::StatusCode::kOk);
 }
 
+TEST_F(Faulty, chances_may_be_for_one_peer_only_and_delays_have_bounds) {
+  FaultPlan plan{.delay_chance = 1, .only = target_.address(), .delay_min = Duration::from_ms(150), .delay_max = Duration::from_ms(160)};
+  const auto timed = [&] {
+    open(plan);
+    const Instant start = monotonic_now();
+    EXPECT_EQ(read(), absl::StatusCode::kOk);
+    return (monotonic_now() - start).ms();
+  };
+  EXPECT_GE(timed(), 149);
+  plan.delay_min = plan.delay_max = Duration::from_seconds(3600);
+  plan.delay_cap = Duration::from_ms(120);
+  EXPECT_GE(timed(), 119);  // And ends before the read's deadline.
+  plan.delay_cap = Duration{INT64_MAX};
+  plan.only = Address{.provider = "loopback", .bytes = "another"};
+  timed();
+  EXPECT_EQ(transport_->counts().delayed, 0u);
+}
+
 TEST_F(Faulty, a_plan_of_chances_repeats_with_its_seed) {
   const auto outcomes = [&](uint64_t seed) {
     open({.seed = seed, .error_chance = 0.3, .corrupt_chance = 0.3});

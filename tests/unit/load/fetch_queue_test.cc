@@ -26,6 +26,9 @@ FetchBlock block_of(uint64_t n, uint32_t size, std::vector<std::string> replicas
 struct Servers final : ReplicaView {
   std::map<std::string, Availability> state;
   bool is_fresh = true;
+  std::set<std::string> slow_ones, avoided_ones;
+  bool slow(const std::string& server, Instant) const override { return slow_ones.contains(server); }
+  bool avoided(const std::string& server) const override { return avoided_ones.contains(server); }
   Availability availability(const std::string& server, const Digest&, Instant) const override {
     const auto found = state.find(server);
     return found == state.end() ? Availability::kReady : found->second;
@@ -210,6 +213,24 @@ TEST(FetchQueue, the_first_replica_serves_and_the_next_one_when_it_may_not_be_as
   EXPECT_EQ(queue.next(servers, kNow, needed)->server, "a");
   servers.state["a"] = Availability::kLater;
   EXPECT_EQ(queue.next(servers, kNow, needed)->server, "b");
+}
+
+TEST(FetchQueue, a_slow_replica_comes_after_the_others_and_before_those_to_avoid_and_grants_are_asked_in_that_order) {
+  FetchQueue queue({});
+  Servers servers;
+  servers.avoided_ones = {"a"};
+  servers.slow_ones = {"b"};
+  servers.is_fresh = false;
+  std::set<std::string> needed;
+  queue.add({.id = 1, .blocks = {block_of(1, 4 * kMiB, {"a", "b", "c"})}});
+  EXPECT_EQ(queue.ungranted("c", servers, kNow, 10).size(), 1u);
+  EXPECT_EQ(queue.ungranted("b", servers, kNow, 10).size(), 0u);
+  EXPECT_EQ(queue.next(servers, kNow, needed)->server, "c");
+  servers.state["c"] = Availability::kLater;
+  EXPECT_EQ(queue.ungranted("b", servers, kNow, 10).size(), 1u);
+  EXPECT_EQ(queue.next(servers, kNow, needed)->server, "b");
+  servers.state["b"] = Availability::kLater;
+  EXPECT_EQ(queue.next(servers, kNow, needed)->server, "a");
 }
 
 TEST(FetchQueue, a_missing_grant_is_named_with_all_blocks_it_should_cover) {

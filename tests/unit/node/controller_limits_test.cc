@@ -1,5 +1,7 @@
 // Goal: the controller refuses what can never be served, waits without spinning, and writes each change whole.
 // Method: the scripted members of controller_world.h.
+#include <numeric>
+
 #include "controller_world.h"
 
 namespace cenote::node {
@@ -123,6 +125,63 @@ TEST(ControllerLimitsTest, what_a_newer_incarnation_holds_is_asked_for_again_whe
   const auto* directive = world.last_told<MemoryDirective>("memory-0");
   ASSERT_NE(directive, nullptr);
   EXPECT_TRUE(directive->send_inventory);
+}
+
+// Two agents, and as many blocks as one step tells of.
+struct LargeCatalogue : World {
+  LargeCatalogue() {
+    std::vector<uint32_t> weights(Controller::kToldPerStep);
+    std::iota(weights.begin(), weights.end(), 10'000);
+    Catalogue catalogue;
+    EXPECT_TRUE(catalogue.apply(LineageSet{lineage, ""}).ok());
+    EXPECT_TRUE(catalogue.apply(RevisionSealed{record_of(1, "bert", weights)}).ok());
+    restart(defaults(), std::move(catalogue));
+    join("memory-0", Role::kMemory, 1, weights);
+    join("memory-1", Role::kMemory);
+    for (const char* agent : {"agent-0", "agent-1"}) join(agent, Role::kAgent);
+    wait(ms(5'000));
+  }
+  size_t assignments(const std::string& agent) {
+    const std::vector<Directive>& all = told[stream_of.at(agent)];
+    return static_cast<size_t>(std::count_if(all.begin(), all.end(), [](const Directive& d) { return std::holds_alternative<Assignment>(d); }));
+  }
+  // Agents that one step tells anew.
+  size_t told_in_step(std::vector<ControllerEvent> events) {
+    std::vector<ControllerAction> actions;
+    controller().step(now, events, actions);
+    return static_cast<size_t>(std::count_if(actions.begin(), actions.end(), [](const ControllerAction& action) {
+      const auto* sent = std::get_if<SendDirective>(&action);
+      return sent != nullptr && std::holds_alternative<Assignment>(sent->directive);
+    }));
+  }
+};
+
+TEST(ControllerLimitsTest, of_a_large_catalogue_one_agent_is_told_in_a_step_and_the_next_at_once) {
+  LargeCatalogue world;
+  MemberReport moved = world.alive.at("memory-0");
+  moved.memory.fabric_address = "elsewhere";
+  EXPECT_EQ(world.told_in_step({Reported{world.stream_of.at("memory-0"), moved}}), 1u);
+  EXPECT_LE(world.controller().next_deadline(), world.now);
+  moved.memory.fabric_address = "back again";  // Before agent-1 has heard of the first.
+  EXPECT_EQ(world.told_in_step({Reported{world.stream_of.at("memory-0"), moved}}), 1u);
+  EXPECT_EQ(world.told_in_step({}), 1u) << "agent-0 of the second";
+  EXPECT_EQ(world.told_in_step({}), 0u) << "agent-1 heard of both together";
+  EXPECT_GT(world.controller().next_deadline(), world.now);
+}
+
+TEST(ControllerLimitsTest, of_a_large_catalogue_replicas_that_come_one_by_one_are_told_of_rarely) {
+  LargeCatalogue world;
+  const Duration every = Controller::kReplicaNewsPerBlock * (2 * int64_t{Controller::kToldPerStep});
+  ASSERT_GT(every, ms(1'250));
+  world.said("memory-1", {10'000});
+  world.wait(ms(250));
+  const size_t before = world.assignments("agent-0");
+  world.said("memory-1", {10'001});
+  world.wait(ms(1'000));
+  EXPECT_EQ(world.assignments("agent-0"), before);
+  world.wait(ms(1'000));
+  EXPECT_EQ(world.assignments("agent-0"), before + 1);
+  EXPECT_EQ(world.last_told<Assignment>("agent-1")->replicas.at(id_of(10'001)).size(), 2u);
 }
 
 }  // namespace

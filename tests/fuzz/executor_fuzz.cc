@@ -104,11 +104,11 @@ class World final : fuzz::Surroundings<Event> {
     } else if (auto* closed = std::get_if<RevisionClosed>(&event)) {
       closing_.erase(closed->revision);
     } else if (auto* ended = std::get_if<RunEnded>(&event)) {
-      computing_ = false;
+      --runs_;
       if (luck % 8 == 5) ended->status = absl::UnavailableError("gate");
       if (luck % 8 == 6) ended->outputs.push_back({.name = "y", .dtype = DType::kU8, .shape = {luck * 64}, .bytes = std::string(luck * size_t{64}, 'y')});
     } else if (auto* warmed = std::get_if<WarmUpEnded>(&event)) {
-      computing_ = false;
+      warming_ = false;
       if (luck % 8 == 5) warmed->status = absl::UnavailableError("gate");
     }
     feed(std::move(event));
@@ -135,23 +135,23 @@ class World final : fuzz::Surroundings<Event> {
   }
   void perform(const CloseRevision& a) {
     CENOTE_CHECK(open_.erase(a.revision) == 1);
-    CENOTE_CHECK(!computing_ || a.revision != computed_);
+    CENOTE_CHECK((!warming_ && runs_ == 0) || a.revision != computed_);
     closing_.insert(a.revision);
     asked_.push_back(RevisionClosed{a.revision});
   }
   void perform(const RunModel& a) {
-    begin_computing(a.revision);
     CENOTE_CHECK(a.request != nullptr);
+    // Behind what runs: more of the same.
+    CENOTE_CHECK(open_.contains(a.revision) && !warming_ && (runs_ == 0 || a.revision == computed_) && runs_ < Executor::kAheadMax);
+    ++runs_;
+    computed_ = a.revision;
     asked_.push_back(RunEnded{.id = a.id});
   }
   void perform(const WarmUp& a) {
-    begin_computing(a.revision);
+    CENOTE_CHECK(open_.contains(a.revision) && !warming_ && runs_ == 0);
+    warming_ = true;
+    computed_ = a.revision;
     asked_.push_back(WarmUpEnded{.revision = a.revision});
-  }
-  void begin_computing(const Digest& revision) {
-    CENOTE_CHECK(!computing_ && open_.contains(revision));
-    computing_ = true;
-    computed_ = revision;
   }
 
   Executor machine_;
@@ -160,7 +160,8 @@ class World final : fuzz::Surroundings<Event> {
   std::set<SessionId> live_;
   std::deque<Event> asked_;
   std::set<Digest> opening_, open_, closing_;
-  bool computing_ = false;
+  size_t runs_ = 0;       // Under way, all of `computed_`.
+  bool warming_ = false;
   Digest computed_;
 };
 

@@ -87,7 +87,7 @@ with_sanitizers() {  # COMMAND ID ARGUMENTS of run_ctest or run_pytest
   for report in $(compgen -G "$reports.*" || true); do
     # The leak check looks into threads from outside; now and then one ends just then, and the check gives up. It found nothing. And what
     # is refused for its size is only warned of.
-    if grep -qE 'LeakSanitizer has encountered a fatal error|AddressSanitizer failed to allocate' "$report" && ! grep -q 'ERROR:' "$report"; then continue; fi
+    if grep -qE 'LeakSanitizer has encountered a fatal error|AddressSanitizer failed to allocate' "$report" && ! grep -qE 'ERROR:|runtime error:' "$report"; then continue; fi
     echo "sanitizer report $report:"
     head -n 40 "$report"
     code=1

@@ -132,6 +132,17 @@ class Stalls:
         """What was said at `when` may come of a stall: whoever stood still then has not been heard for as long."""
         return any(at - seconds <= when <= at + _AFTER_STALL_S for at, seconds in self.seen)
 
+    def explained_s(self, begin: float, end: float) -> float:
+        """Of how much of that time a suspicion would be explained."""
+        covered = 0.0
+        until = begin
+        for at, seconds in self.seen:
+            since, to = max(at - seconds, until), min(at + _AFTER_STALL_S, end)
+            if to > since:
+                covered += to - since
+                until = to
+        return covered
+
     def stop(self) -> None:
         self._stop.set()
         self._thread.join()  # No deadline: it ends within a tick.
@@ -229,7 +240,8 @@ def _quiet(own: PrivateCluster, load: Load, stalls: Stalls, minutes: float, repo
         for process in busy:
             process.kill()
             process.wait()  # No deadline: it was killed.
-    seen = stalls.between(begin, time.time())
+    ended = time.time()
+    seen = stalls.between(begin, ended)
     suspicions = [(when, f"{daemon}: {text}") for when, daemon, _, text in _lines(own.directory / "logs", begin) if _SUSPICION.search(text)]
     return {
         "minutes": minutes,
@@ -238,6 +250,7 @@ def _quiet(own: PrivateCluster, load: Load, stalls: Stalls, minutes: float, repo
         "suspicions_in_stalls": [said for when, said in suspicions if stalls.explain(when)],
         "stalls": len(seen),
         "stall_longest_ms": max(seen, default=0.0),
+        "explained_s": round(stalls.explained_s(begin, ended), 3),
     }
 
 

@@ -106,19 +106,32 @@ Prepared ExecutorDevice::prepare(const Digest& revision, const Acquired& acquire
 }
 
 void ExecutorDevice::run(node::executor::RunModel run, std::shared_ptr<HeldRevision> held) {
-  computer_->post([this, worker = computer_.get(), run = std::move(run), held = std::move(held)]() mutable {
+  const uint64_t bytes = run.request->payload_bytes;
+  {
+    const std::lock_guard lock(waiting_mutex_);
+    waiting_.push_back(bytes);
+  }
+  computer_->post([this, bytes, run = std::move(run), held = std::move(held)]() mutable {
     const Instant began = monotonic_now();
+    const uint64_t next_bytes = begin_run();
     node::executor::RunEnded ended = compute(run, *held);
     held.reset();  // Before the event: close() is the last holder's.
-    post_(std::move(ended), next_ends_soon(began, *worker));
+    post_(std::move(ended), next_ends_soon(began, next_bytes <= bytes));
   });
 }
 
-// What waits behind a run is another of the same revision (node/executor.h hands over no other), so it takes as long.
-bool ExecutorDevice::next_ends_soon(Instant began, const Worker& worker) {
+uint64_t ExecutorDevice::begin_run() {
+  const std::lock_guard lock(waiting_mutex_);
+  waiting_.pop_front();
+  return waiting_.empty() ? UINT64_MAX : waiting_.front();
+}
+
+// `small`: behind it waits a run with no more input. It is of the same revision (node/executor.h hands over no other), so it takes about as
+// long; one with more input, a larger batch perhaps, may take any time.
+bool ExecutorDevice::next_ends_soon(Instant began, bool small) {
   const Instant now = monotonic_now();
   const Instant unseen_since = unseen_since_.value_or(now);
-  const bool soon = now - began <= kQuickRun && now - unseen_since <= kUnseenMax && worker.any_waiting();
+  const bool soon = small && now - began <= kQuickRun && now - unseen_since <= kUnseenMax;
   unseen_since_ = soon ? std::optional(unseen_since) : std::nullopt;
   return soon;
 }

@@ -3,9 +3,12 @@
 // posted back as events. Requests are computed one at a time; preparing another revision goes on beside it.
 #pragma once
 
+#include <condition_variable>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <variant>
@@ -52,7 +55,7 @@ using DeviceEvent = std::variant<Prepared, Closed, node::executor::RunEnded, nod
 
 class ExecutorDevice {
  public:
-  // `soon`: another event follows within microseconds, the two may be looked at together.
+  // `soon`: another event is likely to follow within microseconds, the two may be looked at together.
   using Post = std::function<void(DeviceEvent event, bool soon)>;
 
   // Events are posted from its threads; `want` is called by the computing one.
@@ -74,12 +77,15 @@ class ExecutorDevice {
   ExecutorDevice() = default;
   Prepared prepare(const Digest& revision, const Acquired& acquired);
   node::executor::RunEnded compute(const node::executor::RunModel& run, HeldRevision& held);
-  bool next_ends_soon(Instant began, const Worker& worker);
+  uint64_t begin_run();  // Bytes of the inputs of the run behind it; none: UINT64_MAX.
+  bool next_ends_soon(Instant began, bool small);
 
   load::LoadOptions load_options_;
   std::map<std::string, double> compute_ms_;
   Post post_;
   load::WantCallback want_;
+  std::mutex waiting_mutex_;
+  std::deque<uint64_t> waiting_;                 // Bytes of the inputs of runs that have not begun.
   std::optional<Instant> unseen_since_;          // The computing thread's: when it first posted one that may wait for the next.
   std::unique_ptr<device::Device> device_;
   std::unique_ptr<cache::CacheView> view_;

@@ -25,12 +25,6 @@ class Worker {
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
-  // Tasks behind the one that runs.
-  bool any_waiting() const {
-    const std::lock_guard lock(mutex_);
-    return !tasks_.empty();
-  }
-
   void post(std::function<void()> task) {
     {
       const std::lock_guard lock(mutex_);
@@ -53,7 +47,7 @@ class Worker {
     }
   }
 
-  mutable std::mutex mutex_;
+  std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<std::function<void()>> tasks_;
   bool stopping_ = false;

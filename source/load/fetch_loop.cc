@@ -94,8 +94,8 @@ bool Fetcher::Loop::poll(Instant now) {
       continue;
     }
     flying_.erase(flying);
-    servers.succeeded(read.server, now - posted_at, now);
     const uint64_t size = read.run.size_bytes(read.work->block.ref.size_bytes);
+    servers.succeeded(read.server, size == options.limits.read_bytes ? std::optional(now - posted_at) : std::nullopt, now);
     stats.fetched_bytes += size;
     ServerSeen& server = seen(read.server);
     ++server.reads;

@@ -156,7 +156,7 @@ void ServerTable::fail(const std::string& name, Instant now) {
   server.retry_at = now + server.backoff;
 }
 
-void ServerTable::succeeded(const std::string& name, Duration took, Instant now) {
+void ServerTable::succeeded(const std::string& name, std::optional<Duration> took, Instant now) {
   const auto found = servers_.find(name);
   if (found == servers_.end()) return;
   Server& server = found->second;
@@ -164,23 +164,31 @@ void ServerTable::succeeded(const std::string& name, Duration took, Instant now)
   server.heard_at = now;
   silence_.heard(now, name);
   if (server.flying > 0 && --server.flying == 0) silence_.settle(name);
-  time(server, took, now);
+  if (took && limits_.slow_factor > 0) time(server, *took, now);
 }
 
+Instant ServerTable::known_until(const Server& server) { return server.timed_at + std::max(kSlowFor, server.mean * kSlowForReads); }
+
 void ServerTable::time(Server& server, Duration took, Instant now) {
-  if (server.timed_at + kSlowFor <= now) server.timed = 0;
+  if (known_until(server) <= now) server.timed = 0;
   server.timed_at = now;
   server.mean = ++server.timed == 1 ? took : server.mean + Duration{(took - server.mean).ns / std::min<int64_t>(server.timed, kTimedOver)};
-  if (limits_.slow_factor <= 0) return;
-  const auto known = [&](const Server& one) { return one.timed >= kTimedMin && now < one.timed_at + kSlowFor; };
+  if (now < compare_at_) return;
+  compare_at_ = now + kCompareEvery;
+  compare(now);
+}
+
+// All: what is slow shows when another turns out to be quick.
+void ServerTable::compare(Instant now) {
+  const auto known = [&](const Server& one) { return one.timed >= kTimedMin && now < known_until(one); };
   double quickest = std::numeric_limits<double>::infinity();
   for (const auto& [name, one] : servers_) {
     if (known(one)) quickest = std::min(quickest, one.mean.seconds());
   }
-  for (auto& [name, one] : servers_) {  // All: what is slow shows when another turns out to be quick.
+  for (auto& [name, one] : servers_) {
     if (!known(one)) continue;
     const bool slow = one.mean > limits_.slow_floor && one.mean.seconds() > limits_.slow_factor * quickest;
-    one.slow_until = slow ? one.timed_at + kSlowFor : Instant{};
+    one.slow_until = slow ? known_until(one) : Instant{};
   }
 }
 

@@ -10,12 +10,13 @@
 //
 // Slowness is this agent's own view, and passes within seconds: policy/health.h judges slowly and for all. What counts is how long reads take, not
 // bytes per second: so many are in flight whoever serves them, and a shared link makes all of them longer alike. Who is slow comes after the others for
-// kSlowFor, then is tried again; without that its reads would fill all places and the others would wait behind them.
+// kSlowFor or sixteen of its reads, then is tried again; without that its reads would fill all places and the others would wait behind them.
 // Loop-affine, as the Transport it connects through.
 #pragma once
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -66,7 +67,8 @@ class ServerTable final : public ReplicaView {
                     fabric::Tag tag, Instant now);
   // Breaks the endpoint and backs off. No read of this server writes any more.
   void fail(const std::string& server, Instant now);
-  void succeeded(const std::string& server, Duration took, Instant now);  // One of its reads.
+  // One of its reads. `took`: only of reads that are as long as any, for these are compared.
+  void succeeded(const std::string& server, std::optional<Duration> took, Instant now);
 
   // First of all in a round, before completions are taken.
   void awake(Instant now) { silence_.awake(now); }
@@ -76,7 +78,8 @@ class ServerTable final : public ReplicaView {
   bool probe_ended(const fabric::Completion& completion, Instant now);
   Instant next_watch() const;
   StallCount stalls() const { return silence_.stalls(); }
-  static constexpr Duration kSlowFor = Duration::from_seconds(1);  // And older times do not count.
+  static constexpr Duration kSlowFor = Duration::from_seconds(1);  // At least. Older times do not count.
+  static constexpr int64_t kSlowForReads = 16;                     // So many of its reads, at least.
   static constexpr uint32_t kTimedMin = 4;                         // Fewer reads say nothing.
   static constexpr uint64_t kProbeBytes = 64;
   static constexpr fabric::Tag kProbeTags = fabric::Tag{1} << 63;  // Reads have smaller ones.
@@ -114,7 +117,10 @@ class ServerTable final : public ReplicaView {
     fabric::Tag probe = 0;     // Under way. 0: none.
   };
   static constexpr int64_t kTimedOver = 8;
+  static constexpr Duration kCompareEvery = Duration::from_ms(1);
+  static Instant known_until(const Server& server);
   void time(Server& server, Duration took, Instant now);
+  void compare(Instant now);
   void probe(Server& server, Instant now, fabric::LocalSpan scratch);
   void end_probes(Server& server);
   Duration beat() const { return beat_interval(limits_.silence_max); }
@@ -123,6 +129,7 @@ class ServerTable final : public ReplicaView {
   const ServerLimits limits_;
   std::map<std::string, Server> servers_;
   std::set<std::string> avoided_;
+  Instant compare_at_;
   Suspicion<std::string> silence_;   // Servers with reads in flight.
   std::map<fabric::Tag, std::string> probes_;
   fabric::Tag next_probe_ = kProbeTags;

@@ -108,10 +108,8 @@ void Controller::handle(Instant, const Appended& e, Actions& actions) {
       if (set == nullptr || set->held_because.empty()) continue;
       actions.emplace_back(Say{true, str_cat("memory servers keep what no revision needs: ", set->held_because, "; run `cenote rebuild` to find models in the pool, then to let go of the rest")});
     }
-    const bool replicas_only = std::all_of(events.begin(), events.end(), [](const CatalogueEvent& event) {
-      return std::holds_alternative<ReplicasAdded>(event) || std::holds_alternative<ReplicasLost>(event);
-    });
-    (replicas_only ? replica_news_ : told_dirty_) = true;
+    const bool later = std::all_of(events.begin(), events.end(), [this](const CatalogueEvent& event) { return may_be_told_later(event); });
+    (later ? replica_news_ : told_dirty_) = true;
     garbage_dirty_ = true;
     last_refusal_ = absl::OkStatus();
   } else if (e.status != std::exchange(last_refusal_, e.status)) {
@@ -120,6 +118,16 @@ void Controller::handle(Instant, const Appended& e, Actions& actions) {
   const auto done = std::exchange(appending_done_, nullptr);
   done(e.status, actions);
   pump(actions);
+}
+
+// Readers go on with the replicas that they know of. A block that had none can be read again: that is news.
+bool Controller::may_be_told_later(const CatalogueEvent& event) const {
+  if (std::holds_alternative<ReplicasLost>(event)) return true;
+  const auto* added = std::get_if<ReplicasAdded>(&event);
+  return added != nullptr && std::none_of(added->blocks.begin(), added->blocks.end(), [this](const BlockRef& ref) {
+    const auto block = catalogue_.blocks().find(ref.id);
+    return block != catalogue_.blocks().end() && block->second.references > 0 && catalogue_.replicas(ref.id).size() == 1;
+  });
 }
 
 // ---- time ------------------------------------------------------------------------------------------------------------------

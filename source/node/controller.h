@@ -140,8 +140,8 @@ class Controller {
   static constexpr Duration kCopyMax = Duration::from_ms(300'000);      // A copy of which nothing is heard for so long has failed.
   static constexpr Duration kLeaveStalled = Duration::from_ms(10'000);  // A server that is to leave does, if no copy ended for so long,
   static constexpr Duration kCopyStalled = Duration::from_ms(50'000);   // or so much longer while one is under way: it may try three sources.
-  // An assignment is as long as the catalogue: copies that end one by one share one, and of a large catalogue they come so rarely that telling takes a
-  // tenth of the time or so; agents go on reading the replicas they know of. In one step as many are told as this many blocks allow, but one.
+  // An assignment is as long as the catalogue: copies that end one by one share one, and the larger the catalogue the more rarely it is made, up to a
+  // limit; agents go on reading the replicas they know of. In one step as many agents are told as this many blocks allow, at least one.
   static constexpr Duration kReplicaNews = Duration::from_ms(250);
   static constexpr Duration kReplicaNewsMax = Duration::from_ms(30'000);
   static constexpr Duration kReplicaNewsPerBlock = Duration::from_us(40);  // And agent.
@@ -304,6 +304,7 @@ class Controller {
   // controller_directives.cc
   void collect_garbage(Instant now);
   Duration replica_news_every() const;
+  bool may_be_told_later(const CatalogueEvent& event) const;
   void tell_members(Instant now, Actions& actions);
   struct News {
     policy::AssignView view;

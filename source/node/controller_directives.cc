@@ -63,12 +63,12 @@ Duration Controller::replica_news_every() const {
 void Controller::tell_news(Instant now, Member& member, News& news, Actions& actions) {
   if (member.report.role == Role::kAgent) {
     Assignment assignment = policy::make_assignment(news.view, member.report.name, devices_of(member));
+    replicas_told_ = now;  // Also if it knows all: finding that out is what costs.
     if (member.assignment && policy::same_assignment(*member.assignment, assignment)) return;
     member.assignment = assignment;
     assignment.version = ++version_;
     for (const auto& [revision, until] : evict_until_) assignment.evict.push_back(revision);
     tell(now, member, std::move(assignment), actions);
-    replicas_told_ = now;
   } else if (member.report.role == Role::kRouter) {
     if (!news.cluster) news.cluster = policy::make_cluster_view(news.view);
     if (member.view && policy::same_view(*member.view, *news.cluster)) return;

@@ -47,6 +47,7 @@ bool Controller::admit(Instant now, const Reported& e, Actions& actions) {
   member.told_lineage = member.told_sequence = 0;
   member.assignment.reset();
   member.view.reset();
+  member.news_told = 0;
   // What it was to drop was too much when others were known to be there: that is judged again.
   std::erase_if(member.dropping, [&](const Digest& id) {
     const auto block = catalogue_.blocks().find(id);

@@ -42,7 +42,7 @@ struct HealthServer {
 };
 
 struct HealthLimits {
-  uint64_t reads_min = 32;                                 // Fewer say nothing.
+  uint64_t reads_min = 8;                                  // Fewer say nothing. Agents try whom they pass as slow with a few (load/server_table.h).
   double slow_factor = 8;                                  // Below its peers' median rate by this: slow. By half of it or less: well.
   Duration slow_floor = Duration::from_ms(20);             // A mean read is longer than this.
   uint64_t failures_max = 4;                               // One more, and more than the peers': failing. The next two likewise.

@@ -5,18 +5,22 @@
 //         settle steps until every block was judged once
 //         index  from the loss of memory-0 until each of its blocks is known to lack a replica
 //         copy   until they have it
-// step_ms: of the single steps; beyond 120 ms (limits.silence_max) peers suspect the controller. A step in which agents or routers are told anew
-// costs the whole catalogue for each of them: --agents 0 leaves that out.
+// step_ms: of the single steps; beyond 120 ms (limits.silence_max) peers suspect the controller. Telling one agent anew costs the whole catalogue,
+// in one step: --agents 0 leaves that out. Steps that ask for the cluster's state, which tell how far it is, are among those of index and copy.
 //
 // Example: build/bench/bin/repair_bench --blocks 1048576 --servers 16 --agents 1
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <map>
+#include <optional>
 #include <string>
+#include <utility>
+#include <variant>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -68,7 +72,8 @@ class World {
   explicit World(const Options& options) : options_(options), held_(options.servers) {
     Catalogue catalogue = make_catalogue();
     catalogue_mib_ = resident_mib();
-    controller_.emplace(ControllerOptions{.cluster = "bench", .replicas = 2, .repair_after = Duration::from_seconds(1), .events_stored = catalogue.applied()}, std::move(catalogue), now_);
+    ControllerOptions controller{.cluster = "bench", .replicas = 2, .repair_after = Duration::from_seconds(1), .events_stored = catalogue.applied()};
+    controller_.emplace(std::move(controller), std::move(catalogue), now_);
   }
 
   Json run() {
@@ -88,7 +93,8 @@ class World {
     copying_ = true;
     while (status().short_blocks > 0) wait(Controller::kRepairRound);
     phases.push_back(phase("copy"));
-    return {{"blocks", options_.blocks}, {"servers", options_.servers}, {"agents", options_.agents}, {"lost_blocks", lost}, {"catalogue_mib", catalogue_mib_}, {"phases", phases}};
+    return {{"blocks", options_.blocks}, {"servers", options_.servers}, {"agents", options_.agents}, {"lost_blocks", lost},
+            {"catalogue_mib", catalogue_mib_}, {"phases", phases}};
   }
 
  private:
@@ -99,7 +105,8 @@ class World {
     apply(LineageSet{1, ""});
     for (uint32_t first = 0; first < options_.blocks; first += kBlocksOfRevision) {
       const std::string name = str_cat("model-", first / kBlocksOfRevision);
-      RevisionRecord record{.digest = id_of(0x80000000u + first), .name = name, .manifest_bytes = kBlockBytesMax, .manifest_blocks = {block(first)}, .created_us = 1, .label = {}};
+      RevisionRecord record{.digest = id_of(0x80000000u + first), .name = name, .manifest_bytes = kBlockBytesMax,
+                            .manifest_blocks = {block(first)}, .created_us = 1, .label = {}};
       for (uint32_t n = first + 1; n < std::min(options_.blocks, first + kBlocksOfRevision); ++n) record.blocks.push_back(block(n));
       record.weight_bytes = record.blocks.size() * kBlockBytesMax;
       apply(RevisionSealed{record});
@@ -116,7 +123,8 @@ class World {
 
   void join_server(uint32_t i) {
     MemberReport report{.name = name_of(i), .role = Role::kMemory, .incarnation = 1, .address = name_of(i)};
-    report.memory = {.name = name_of(i), .control_address = name_of(i), .fabric_provider = {}, .fabric_address = {}, .incarnation = 1, .capacity_bytes = 2 * options_.blocks * kBlockBytesMax};
+    report.memory = {.name = name_of(i), .control_address = name_of(i), .fabric_provider = {}, .fabric_address = {}, .incarnation = 1,
+                     .capacity_bytes = 2 * options_.blocks * kBlockBytesMax};
     report.lineage = 1;
     alive_[report.name] = {i + 1, report};
     names_[i + 1] = report.name;

@@ -17,9 +17,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
+#include <cmath>
 #include <csignal>
 #include <cstdio>
 #include <functional>
+#include <optional>
 #include <thread>
 
 #include <CLI/CLI.hpp>
@@ -169,7 +173,8 @@ class Bench {
     std::vector<Workload> workloads = {{.name = "none"}, {.name = "busy", .busy = true}};
     for (const int percent : {1, 5}) {
       for (const int late_ms : {20, 50}) {
-        workloads.push_back({.name = str_cat("tail ", percent, "% ", late_ms, " ms"), .chance = percent / 100.0, .delay_min = {}, .delay_max = Duration::from_ms(late_ms)});
+        workloads.push_back({.name = str_cat("tail ", percent, "% ", late_ms, " ms"), .chance = percent / 100.0, .delay_min = {},
+                             .delay_max = Duration::from_ms(late_ms)});
       }
     }
     for (const int factor : {2, 4, 8, 16}) {
@@ -182,11 +187,12 @@ class Bench {
   void visit(const Workload& workload, uint64_t bytes, Measured& measured) {
     std::optional<BusyProcesses> busy;
     if (workload.busy) busy.emplace();
-    fabric::FaultPlan plan{.seed = seed_ + 1, .delay_chance = workload.chance, .only = pool_.servers[0]->address(), .delay_min = workload.delay_min, .delay_max = workload.delay_max};
+    fabric::FaultPlan plan{.seed = seed_ + 1, .delay_chance = workload.chance, .only = pool_.servers[0]->address(),
+                           .delay_min = workload.delay_min, .delay_max = workload.delay_max};
     for (const Way way : {kInOrder, kRaced, kPassing}) {
       plan.delay_cap = way == kRaced ? hedge_after_ : Duration{INT64_MAX};
       for (int i = 0; i < kVisit; ++i, ++plan.seed) measured.times[way].add(measured.fetcher[way]->fetch(bytes, plan));
-      plan.seed -= kVisit;  // The same delays for each way.
+      plan.seed -= kVisit;  // Delays from the same seed for each way.
     }
     seed_ += kVisit;
   }

@@ -10,7 +10,7 @@
 
 namespace cenote::bench {
 
-// Value at `share` (0 to 1) of all, by nearest rank.
+// The value that `share` (0 to 1) of all, rounded down, come before.
 template <typename Value>
 Value quantile(std::vector<Value> values, double share) {
   CENOTE_CHECK(!values.empty());

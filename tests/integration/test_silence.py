@@ -108,4 +108,5 @@ def test_nobody_is_suspected_in_ten_minutes_beside_two_busy_processes() -> None:
     result = bench_notice.measure(rounds=0, quiet_minutes=10, report=lambda _: None)
     quiet = result["quiet"]
     assert quiet["false_suspicions"] == [], quiet
+    assert quiet["explained_s"] < 0.05 * 600, "the machine stood still so often that this says nothing"
     assert result["failed_requests"] == [] and quiet["requests"] > 0

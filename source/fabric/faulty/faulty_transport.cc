@@ -56,6 +56,7 @@ Fault FaultyTransport::draw(const Address& peer) {
   const std::lock_guard lock(mutex_);
   // Two draws for every operation, so that a plan's later faults do not depend on its earlier ones' kinds.
   double dice = rng_.unit();
+  CENOTE_CHECK(plan_.delay_min <= plan_.delay_max);
   const auto width = static_cast<double>((plan_.delay_max - plan_.delay_min).ns);
   const Duration delay = std::min(plan_.delay_cap, plan_.delay_min + Duration{static_cast<int64_t>(rng_.unit() * width)});
   if (const auto fault = plan_.at.find(next_number_); fault != plan_.at.end()) return fault->second;

@@ -53,7 +53,7 @@ TEST_F(ServerTableTest, one_late_read_does_not_make_a_server_slow) {
 }
 
 TEST_F(ServerTableTest, it_is_tried_again_after_a_while_and_what_it_did_then_counts_alone) {
-  reads("a", 8, ms(100));
+  reads("a", 8, ms(50));
   reads("b", 8, ms(2));
   ASSERT_TRUE(slow("a"));
   now_ = now_ + (ServerTable::kSlowFor - ms(20));
@@ -67,6 +67,15 @@ TEST_F(ServerTableTest, it_is_tried_again_after_a_while_and_what_it_did_then_cou
   EXPECT_FALSE(slow("a"));
   reads("a", 8, ms(100));
   EXPECT_TRUE(slow("a"));
+}
+
+TEST_F(ServerTableTest, who_is_very_slow_is_passed_for_as_long_as_sixteen_of_its_reads_take) {
+  reads("a", 8, ms(500));
+  reads("b", 8, ms(2));
+  now_ = now_ + ms(7'900);
+  EXPECT_TRUE(slow("a"));
+  now_ = now_ + ms(100);
+  EXPECT_FALSE(slow("a"));
 }
 
 TEST_F(ServerTableTest, a_peer_that_was_quick_long_ago_proves_nothing) {
@@ -93,6 +102,8 @@ TEST_F(ServerTableTest, a_server_that_failed_or_came_back_is_as_one_never_seen) 
 TEST_F(ServerTableTest, who_answers_within_the_floor_is_not_slow_and_nobody_is_where_the_factor_is_zero) {
   reads("a", 8, ms(4));
   reads("b", 8, Duration::from_us(100));
+  EXPECT_FALSE(slow("a"));
+  for (int i = 0; i < 8; ++i) table_->succeeded("a", std::nullopt, now_);  // Short reads: not compared.
   EXPECT_FALSE(slow("a"));
   make({.slow_factor = 0});
   reads("a", 8, ms(400));

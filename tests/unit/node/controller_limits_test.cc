@@ -1,6 +1,7 @@
 // Goal: the controller refuses what can never be served, waits without spinning, and writes each change whole.
 // Method: the scripted members of controller_world.h.
 #include <numeric>
+#include <set>
 
 #include "controller_world.h"
 
@@ -129,14 +130,17 @@ TEST(ControllerLimitsTest, what_a_newer_incarnation_holds_is_asked_for_again_whe
 
 // Two agents, and as many blocks as one step tells of.
 struct LargeCatalogue : World {
-  LargeCatalogue() {
+  // But for `absent` all are on memory-0.
+  explicit LargeCatalogue(const std::set<uint32_t>& absent = {}) {
     std::vector<uint32_t> weights(Controller::kToldPerStep);
     std::iota(weights.begin(), weights.end(), 10'000);
+    std::vector<uint32_t> held = weights;
+    std::erase_if(held, [&](uint32_t n) { return absent.contains(n); });
     Catalogue catalogue;
     EXPECT_TRUE(catalogue.apply(LineageSet{lineage, ""}).ok());
     EXPECT_TRUE(catalogue.apply(RevisionSealed{record_of(1, "bert", weights)}).ok());
     restart(defaults(), std::move(catalogue));
-    join("memory-0", Role::kMemory, 1, weights);
+    join("memory-0", Role::kMemory, 1, held);
     join("memory-1", Role::kMemory);
     for (const char* agent : {"agent-0", "agent-1"}) join(agent, Role::kAgent);
     wait(ms(5'000));
@@ -182,6 +186,25 @@ TEST(ControllerLimitsTest, of_a_large_catalogue_replicas_that_come_one_by_one_ar
   world.wait(ms(1'000));
   EXPECT_EQ(world.assignments("agent-0"), before + 1);
   EXPECT_EQ(world.last_told<Assignment>("agent-1")->replicas.at(id_of(10'001)).size(), 2u);
+}
+
+TEST(ControllerLimitsTest, of_a_large_catalogue_a_block_that_can_be_read_again_is_told_of_at_once) {
+  LargeCatalogue world({10'001});
+  ASSERT_TRUE(world.last_told<Assignment>("agent-0")->replicas.at(id_of(10'001)).empty());
+  world.said("memory-1", {10'000});
+  world.wait(ms(100));  // Told of; the next of its kind comes rarely.
+  world.said("memory-1", {10'001});
+  world.wait(ms(100));
+  EXPECT_EQ(world.last_told<Assignment>("agent-0")->replicas.at(id_of(10'001)).size(), 1u);
+}
+
+TEST(ControllerLimitsTest, of_a_large_catalogue_who_joins_anew_waits_for_no_round_to_end) {
+  LargeCatalogue world;
+  MemberReport moved = world.alive.at("memory-0");
+  moved.memory.fabric_address = "elsewhere";
+  EXPECT_EQ(world.told_in_step({Reported{world.stream_of.at("memory-0"), moved}}), 1u) << "agent-0; agent-1 is left";
+  world.join("agent-0", Role::kAgent);
+  EXPECT_NE(world.last_told<Assignment>("agent-0"), nullptr);
 }
 
 }  // namespace
